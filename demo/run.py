@@ -1,0 +1,250 @@
+"""
+The demo: a PostgreSQL with the sample shop, proxyd before it, and lines to paste.
+
+Everything it keeps is in one folder, C{.demo/} or the one that the variable
+C{PROXYD_DEMO_FOLDER} names, so that the next start finds the data again. Where
+C{DB_HOST} or C{GPRXY_USER} says that there is a PostgreSQL already, that one is
+used, and nothing is made in it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from urllib.parse import quote
+
+from demo.binaries import NoServer
+from demo.cluster import Cluster, ClusterError
+from demo.ground import account_for, reachable_folder
+from demo.probe import port_or_free, wait_until_ready
+from demo.shop import DATABASE, PERSON, lay_out, passwords_in
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+EXAMPLE = CHECKOUT / "examples" / "demo.yaml"
+HOST = "127.0.0.1"
+# As examples/demo.yaml names them.
+LISTEN_PORT = 6432
+SERVER_PORT = 15432
+READY_SECONDS = 60.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class DemoError(Exception):
+    """The demo can't go on; the text is the line that says why."""
+
+
+class Stopped(Exception):
+    """A person (or the system) asked for the end before everything was up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """
+    What proxyd is started with, and what can then be said to it.
+
+    @param configuration: the file it reads
+    @param variables: what is added to its environment; secrets are here
+    @param lines: shell lines that a person can paste
+    """
+
+    configuration: Path
+    variables: Mapping[str, str]
+    lines: tuple[str, ...]
+
+
+class Stop:
+    """
+    Ctrl-C and its kin, while the demo runs.
+
+    Before there is a daemon a signal raises L{Stopped}; with one, each signal
+    is handed on to it: the first drains it, the second stops it at once.
+    """
+
+    def __init__(self) -> None:
+        self.daemon: subprocess.Popen[bytes] | None = None
+        self.asked = False
+
+    def listen(self) -> None:
+        """Take the signals, even where a shell started us in the background and ignores them."""
+        for number in SIGNALS:
+            signal.signal(number, self._received)
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        first, self.asked = not self.asked, True
+        if self.daemon is not None:
+            self.daemon.send_signal(signal.SIGTERM)
+        elif first:
+            raise Stopped
+
+
+def main() -> int:
+    """
+    Run the demo until it is stopped.
+
+    @return: the exit code: 0 stopped as asked, 1 it can't run, else proxyd's own
+    """
+    stop = Stop()
+    stop.listen()
+    folder = Path(os.environ.get("PROXYD_DEMO_FOLDER") or CHECKOUT / ".demo").absolute()
+    try:
+        with ExitStack() as until_the_end:
+            folder.mkdir(parents=True, exist_ok=True)
+            _hold(folder, until_the_end)
+            listen = port_or_free(HOST, LISTEN_PORT)
+            if _server_is_given():
+                plan = plan_for_given(folder, listen, _variables())
+            else:
+                plan = _plan_with_own_server(folder, listen, until_the_end)
+            return _serve(plan, listen, folder, stop)
+    except Stopped:
+        return 0
+    except (DemoError, ClusterError, NoServer, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+
+
+def plan_for_given(folder: Path, listen: int, variables: Mapping[str, str]) -> Plan:
+    """
+    What to start with when there is a PostgreSQL already, named by variables.
+
+    @param listen: the port on loopback that clients will find
+    @param variables: C{DB_HOST} (with its port, or none), C{GPRXY_USER}, C{GPRXY_PASS}
+    @raise DemoError: one that is needed is missing
+    """
+    user = variables.get("GPRXY_USER")
+    if not user or "GPRXY_PASS" not in variables:
+        raise DemoError("DB_HOST is set: set GPRXY_USER and GPRXY_PASS as well, or unset it")
+    server = variables.get("DB_HOST") or f"{HOST}:5432"
+    configuration = folder / "given.yaml"
+    configuration.write_text(
+        f'postgres:\n  listen: ["{HOST}:{listen}"]\n'
+        f"connections:\n  default:\n    dsn: postgresql://{quote(user, safe='')}@{server}/\n"
+        "    password: env:GPRXY_PASS\n    auth: backend\n"
+    )
+    url = f"postgresql://{quote(user, safe='')}@{HOST}:{listen}/postgres"
+    line = f'PGPASSWORD="$GPRXY_PASS" {_psql(None)} {shlex.quote(url)}'
+    return Plan(configuration, {"GPRXY_PASS": variables["GPRXY_PASS"]}, (line,))
+
+
+def example_with_ports(listen: int, server: int) -> str:
+    """
+    The text of C{examples/demo.yaml} with these ports in place of its own.
+
+    @raise DemoError: the example no longer names the ports it is known for
+    """
+    text = EXAMPLE.read_text()
+    for old, new in ((LISTEN_PORT, listen), (SERVER_PORT, server)):
+        named = f"{HOST}:{old}"
+        if text.count(named) != 1:
+            raise DemoError(f"{EXAMPLE} does not name {named} just once")
+        text = text.replace(named, f"{HOST}:{new}")
+    return text
+
+
+def _plan_with_own_server(folder: Path, listen: int, until_the_end: ExitStack) -> Plan:
+    """Start a PostgreSQL of our own, with the shop in it."""
+    ground = reachable_folder(folder / "postgres", account_for(os.getuid()))
+    if not (ground / "data").exists():
+        print(f"demo: making a PostgreSQL in {ground}", flush=True)
+    cluster = Cluster(ground, port=port_or_free(HOST, SERVER_PORT), durable=True)
+    # Before the start: a signal may come in the middle of it.
+    until_the_end.callback(cluster.stop)
+    cluster.start()
+    passwords = passwords_in(folder)
+    lay_out(cluster, passwords)
+    configuration = EXAMPLE
+    if (listen, cluster.port) != (LISTEN_PORT, SERVER_PORT):
+        configuration = folder / EXAMPLE.name
+        configuration.write_text(example_with_ports(listen, cluster.port))
+    url = f"postgresql://{PERSON}:{passwords.person}@{HOST}:{listen}/{DATABASE}"
+    psql = _psql(cluster.binaries)
+    lines = (
+        f'{psql} "{url}"',
+        f'{psql} "{url}" -c "SELECT * FROM sales ORDER BY turnover DESC"',
+    )
+    return Plan(configuration, {"PROXYD_DEMO_PASSWORD": passwords.service}, lines)
+
+
+def _serve(plan: Plan, listen: int, folder: Path, stop: Stop) -> int:
+    """Start proxyd, print the lines when it is there, and wait for its end."""
+    state = folder / "state"
+    state.mkdir(mode=0o700, exist_ok=True)
+    # The checkout's own proxyd, and its plugin for twistd, whatever is installed.
+    path = os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))
+    variables = {"STATE_DIRECTORY": str(state), "RUNTIME_DIRECTORY": str(state), "PYTHONPATH": path}
+    command = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile="]
+    command += ["proxyd", "--config", str(plan.configuration)]
+    # In a session of its own a terminal's Ctrl-C reaches it once, through us, in its turn.
+    daemon = subprocess.Popen(
+        command,
+        cwd=CHECKOUT,
+        env={**os.environ, **variables, **plan.variables},
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    stop.daemon = daemon
+    if stop.asked:
+        daemon.send_signal(signal.SIGTERM)
+    try:
+        if wait_until_ready((HOST, listen), lambda: daemon.poll() is None, READY_SECONDS):
+            _invite(plan)
+        elif daemon.poll() is None and not stop.asked:
+            raise DemoError(f"proxyd did not answer on {HOST}:{listen} in {READY_SECONDS:.0f} s")
+        code = daemon.wait()
+    finally:
+        if daemon.poll() is None:
+            daemon.kill()
+            daemon.wait()
+    # After a signal the daemon ends by that signal: for whoever pressed Ctrl-C all is well.
+    if stop.asked:
+        return 0
+    return code if code >= 0 else 128 - code
+
+
+def _invite(plan: Plan) -> None:
+    print("\ndemo: proxyd is up. In another terminal, paste:\n")
+    for line in plan.lines:
+        print(f"    {line}")
+    print("\ndemo: Ctrl-C stops everything; the data is kept.\n", flush=True)
+
+
+def _hold(folder: Path, until_the_end: ExitStack) -> None:
+    """Keep a second demo out of the same folder."""
+    lock = until_the_end.enter_context((folder / "lock").open("w"))
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DemoError(f"another demo runs in {folder}") from None
+
+
+def _variables() -> dict[str, str]:
+    """The process's environment over the checkout's C{.env}, as proxyd itself takes them."""
+    file = CHECKOUT / ".env"
+    kept = {}
+    for line in file.read_text().splitlines() if file.is_file() else ():
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if equals and not name.startswith("#"):
+            kept[name.strip()] = value.strip().strip("\"'")
+    return kept | dict(os.environ)
+
+
+def _server_is_given() -> bool:
+    variables = _variables()
+    return bool(variables.get("DB_HOST") or variables.get("GPRXY_USER"))
+
+
+def _psql(binaries: Path | None) -> str:
+    """C{psql} as a shell finds it: by its name where it is on the path."""
+    if shutil.which("psql") or binaries is None:
+        return "psql"
+    return shlex.quote(str(binaries / "psql"))

@@ -1,0 +1,75 @@
+"""
+The configuration that C{proxyctl init} writes: every key, commented, and good as it stands.
+"""
+
+from __future__ import annotations
+
+SAMPLE = """\
+# proxyd's configuration. `proxyctl check -c FILE` says what is wrong with it;
+# docs/configuration.md tells all keys at length.
+#
+# Durations: 500ms 30s 14m 1h 730d. A secret is its text, env:NAME or file:PATH.
+# A listener is HOST:PORT, [::1]:PORT, unix:PATH, systemd:NAME or a Twisted
+# endpoint, or a list of them. Values that stand after a # are the defaults,
+# unless they are called examples.
+
+# Where proxyd keeps what it must remember. Absent: state.sqlite in
+# $STATE_DIRECTORY, else in ./.proxyd.
+# state: sqlite:///var/lib/proxyd/state.sqlite      # an example
+# state_key: file:/etc/proxyd/state.key             # an example; absent: made there
+
+# log:
+#   level: info            # debug | info | warn | error | critical
+#   format: text           # text | json
+#   statements: off        # on: the start of each statement, passwords masked
+
+# At a stop, how long transactions may go on.
+# drain_timeout: 30s
+
+postgres:
+  listen: ["127.0.0.1:6432"]
+  # proxy_protocol: ["10.0.0.0/8"]     # an example: balancers whose PROXY header is believed
+  # public: "db.example:6432"          # an example: what connection strings name
+  # tls:                               # without a certificate proxyd makes itself one
+  #   mode: prefer                     # disable | prefer | require | verify-full
+  #   certificate: /etc/proxyd/tls.pem # an example
+  #   key: /etc/proxyd/tls.key         # an example
+  #   client_ca: /etc/proxyd/ca.pem    # an example: for verify-full
+  # auth_timeout: 30s
+  # max_clients: 10000
+
+# The databases behind proxyd, by the name that clients ask for. `default` is
+# any other name.
+connections:
+  default:
+    # The service user, as which pooled connections log in. Without a database
+    # in it, clients get the one that they name.
+    dsn: postgresql://proxyd@db.internal:5432/?sslmode=verify-full
+    password: env:GPRXY_PASS
+    # auth: backend                    # clients' passwords are tried on the server
+                                       # trust: none is asked for, on loopback only
+                                       # token | scram | cert | oauth: not in this version yet
+    # allow: ["10.0.0.0/8"]            # an example: client addresses; absent: any
+    # databases: ["shop*"]             # an example: names that `default` serves; absent: any
+    # users: ["*"]                     # absent: any that logs in
+    # pool_mode: session               # transaction | statement: not in this version yet
+    # reset: discard_all               # or close: a new server connection for every session
+    # max_open_connections: 10
+    # min_idle_connections: 2          # kept warm
+    # max_idle_connections: 10         # absent: max_open_connections
+    # connection_max_lifetime: 1h
+    # connection_max_idle_time: 30m
+    # health_check_period: 1m
+    # connect_timeout: 10s
+    # acquire_timeout: 30s             # how long a client waits for a free connection
+    # identity: service                # or set_role | user: not in this version yet
+    # via: dev                         # not in this version yet
+
+  # orders:                            # an example: one database by its own name
+  #   dsn: postgresql://orders@db2.internal/orders?sslmode=verify-full
+  #   password: file:/etc/proxyd/orders.password
+  #   aws_iam_auth: {enabled: true, region: us-east-1}   # not in this version yet
+
+# Not in this version yet; a file that has one of them is good, but proxyd does
+# not start with it: tokens, socks5, upstreams, routes, default, agents, api.
+"""

@@ -1,0 +1,154 @@
+"""
+C{proxyctl check --live}: what a configuration names, looked at on this machine.
+
+Files are opened and variables read, as the daemon would at its start; nothing
+is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from proxyd.config.model import Config, Connection
+from proxyd.config.secrets import Secret
+from proxyd.errors import StartError
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """
+    One thing that a look around has found.
+
+    @param failed: proxyd would not work; False: it would, but someone should look
+    @param where: the configuration's key
+    @param what: what is wrong, and what to do; no secret is told
+    """
+
+    failed: bool
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+def check_all(config: Config) -> list[Finding]:
+    """Look at the files, the variables, and then the servers."""
+    return [*check_files(config), *check_servers(config)]
+
+
+def check_servers(config: Config) -> list[Finding]:
+    """Servers are tried here: each is reached, and the service user logs in."""
+    return []
+
+
+def check_files(config: Config) -> list[Finding]:
+    """Every secret can be read, every certificate loaded, and what is private is so."""
+    found: list[Finding] = []
+    if config.state.key is not None:
+        found += _secret("state_key", config.state.key)
+    if config.postgres is not None:
+        tls = config.postgres.tls
+        found += _certificate("postgres.tls", "certificate", tls.certificate, "key", tls.key)
+        found += _authorities("postgres.tls.client_ca", tls.client_ca)
+    for name, connection in config.connections.items():
+        found += _connection(f"connections.{name}", connection)
+    if _has_plain_secret(config):
+        found += _private("password", config.path, "passwords stand in it")
+    return found
+
+
+def _connection(where: str, connection: Connection) -> Iterator[Finding]:
+    if connection.password is not None:
+        yield from _secret(f"{where}.password", connection.password)
+    said = connection.dsn.parameters
+    yield from _certificate(
+        f"{where}.dsn", "sslcert", said.get("sslcert"), "sslkey", said.get("sslkey")
+    )
+    root = said.get("sslrootcert")
+    if root != "system":
+        yield from _authorities(f"{where}.dsn: sslrootcert", root)
+
+
+def _secret(where: str, secret: Secret) -> Iterator[Finding]:
+    try:
+        text = secret.read()
+    except StartError as error:
+        yield Finding(True, where, str(error))
+        return
+    if not text:
+        yield Finding(True, where, f"{secret.place} is empty")
+    yield from _private(where, secret.file, "it is a secret")
+
+
+def _certificate(
+    where: str, name: str, certificate: str | None, key_name: str, key: str | None
+) -> Iterator[Finding]:
+    """A certificate can be loaded, and its key belongs to it."""
+    if certificate is None or key is None:
+        return
+    readable = True
+    for part, path in ((name, certificate), (key_name, key)):
+        if (reason := _unreadable(path)) is not None:
+            readable = False
+            yield Finding(True, f"{where}.{part}", f"{path}: {reason}")
+    if not readable:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, _no_password)
+    except (ssl.SSLError, ValueError, OSError):
+        yield Finding(
+            True,
+            f"{where}.{name}",
+            f"{certificate} and {key} are no PEM certificate and its key (without a password)",
+        )
+    yield from _private(f"{where}.{key_name}", key, "it is a private key")
+
+
+def _authorities(where: str, path: str | None) -> Iterator[Finding]:
+    """A file of certificates can be loaded."""
+    if path is None:
+        return
+    if (reason := _unreadable(path)) is not None:
+        yield Finding(True, where, f"{path}: {reason}")
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except (ssl.SSLError, ValueError, OSError):
+        yield Finding(True, where, f"{path} holds no PEM certificates")
+
+
+def _private(where: str, path: str | None, why: str) -> Iterator[Finding]:
+    """Warn of a file that others on this machine can read."""
+    if path is None:
+        return
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return  # told by whoever had to read it
+    if stat.S_ISREG(mode) and mode & stat.S_IROTH:
+        yield Finding(False, where, f"{path} can be read by anyone on this machine, but {why}")
+
+
+def _has_plain_secret(config: Config) -> bool:
+    secrets = [config.state.key, *(one.password for one in config.connections.values())]
+    return any(secret is not None and secret.place == "the configuration" for secret in secrets)
+
+
+def _unreadable(path: str) -> str | None:
+    """Why a file can't be read, or None."""
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        return error.strerror or "it can't be read"
+    return None
+
+
+def _no_password() -> str:
+    """Stand in for OpenSSL's question for a key's password, which would wait at a terminal."""
+    return ""

@@ -1,0 +1,648 @@
+"""
+The link: carries the bytes of established sockets, outside Twisted's transports.
+
+All L{End}s live in one epoll of the L{Link}'s own, which the reactor watches as
+one more descriptor. An End is one socket. It *talks* (its bytes go to a
+L{Subject}: start-up, login, idle in the pool), is *joined* to another End
+(what one receives is sent by the other, in the same turn, with the message
+borders watched by a L{Relayed} flow), or *lingers* (its last words are on
+their way). One read of at most 256 KiB is under way at a time in each
+direction: what can't be sent on at once is kept and the reading End pauses, so
+a slow reader costs one chunk of memory, never more.
+
+What a message means, who may be joined to whom, and every number of seconds is
+decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IReactorFDSet, IReactorTime, IReadDescriptor
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from proxyd.net.deadlines import Deadlines
+from proxyd.net.secure import Secure
+
+CHUNK = 256 * 1024
+TALK_CHUNK = 64 * 1024
+_EVENTS = 512
+
+_IN = select.EPOLLIN
+_OUT = select.EPOLLOUT
+_BROKEN = select.EPOLLERR | select.EPOLLHUP
+_PAUSED = select.EPOLLRDHUP | select.EPOLLET
+
+_BUFFER = bytearray(CHUNK)
+_VIEW = memoryview(_BUFFER)
+
+
+class Subject(Protocol):
+    """Whoever an End works for, as long as it is not closed."""
+
+    def received(self, end: End, data: bytes) -> None:
+        """Bytes came while the End talks."""
+
+    def alerted(self, end: End) -> None:
+        """The flow of two joined Ends asks for attention; what could be sent on was."""
+
+    def finished(self, end: End) -> None:
+        """The peer will send no more (FIN, or TLS close_notify); it may still read."""
+
+    def gone(self, end: End, reason: str) -> None:
+        """The socket is lost; the End is closed already."""
+
+
+class Scans(Protocol):
+    """What watches the message borders of one direction."""
+
+    def scan(self, data: bytes | bytearray | memoryview, size: int) -> int:
+        """How many of the bytes may be sent on."""
+
+
+class Relayed(Protocol):
+    """What two joined Ends look at after each chunk."""
+
+    alert: bool
+
+
+class Owner(Protocol):
+    """Whoever owns the socket's lifetime: Twisted's transport, or L{OwnSocket}."""
+
+    def loseConnection(self) -> object:
+        """Close in order."""
+
+    def abortConnection(self) -> object:
+        """Close by a reset."""
+
+
+class OwnSocket:
+    """A socket that nobody but its End owns."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def loseConnection(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def abortConnection(self) -> None:
+        """Close the socket by a reset."""
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        except OSError:
+            pass
+        self._socket.close()
+
+
+@implementer(IReadDescriptor)
+class Link:
+    """
+    All Ends of a process, in one epoll nested in the reactor's own.
+
+    @ivar ends: how many Ends are open
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: IReactorFDSet, clock: IReactorTime, linger: float) -> None:
+        """
+        @param reactor: watches the link's epoll
+        @param clock: for the deadline of closing sockets, and for rates
+        @param linger: how many seconds a peer may take to read last words
+        """
+        self._reactor = reactor
+        self.clock = clock
+        self._epoll = select.epoll()
+        self._poll = self._epoll.poll
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._ended: list[tuple[int, Callable[[], object]]] = []
+        self._polling = False
+        self._lingering: Deadlines[End] = Deadlines(clock, linger, End.abort)
+
+    @property
+    def ends(self) -> int:
+        """How many Ends are open, lingering ones among them."""
+        return len(self._handlers)
+
+    def start(self) -> None:
+        """Begin to carry bytes."""
+        self._reactor.addReader(self)
+
+    def stop(self) -> None:
+        """Close every End by a reset, and the link with them."""
+        for handler in list(self._handlers.values()):
+            end: End = handler.__self__  # type: ignore[attr-defined]
+            end.abort()
+        self._reactor.removeReader(self)
+        self._lingering.stop()
+        self._epoll.close()
+
+    def fileno(self) -> int:
+        """The epoll's own descriptor, which the reactor watches."""
+        return -1 if self._epoll.closed else self._epoll.fileno()
+
+    def logPrefix(self) -> str:
+        """The name that the reactor's log uses."""
+        return "link"
+
+    def connectionLost(self, reason: object) -> None:
+        """The reactor lets go of the descriptor: nothing to do."""
+
+    def doRead(self) -> None:
+        """Serve the sockets that are ready, each once."""
+        handlers = self._handlers
+        self._polling = True
+        try:
+            for fd, events in self._poll(0, _EVENTS):
+                handler = handlers.get(fd)
+                if handler is not None:
+                    try:
+                        handler(events)
+                    except Exception:
+                        self._bug(handler)
+        finally:
+            self._polling = False
+            if self._ended:
+                self._close_ended()
+
+    def _bug(self, handler: Callable[[int], None]) -> None:
+        """An exception nobody caught: it ends the one session it came from."""
+        self._log.failure("a session failed; its connection is closed")
+        end: End = handler.__self__  # type: ignore[attr-defined]
+        subject = end.subject
+        end.abort()
+        if subject is not None:
+            try:
+                subject.gone(end, "internal error")
+            except Exception:
+                self._log.failure("a session could not be ended")
+
+    def _add(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
+        self._handlers[fd] = handler
+        self._epoll.register(fd, events)
+
+    def _remove(self, fd: int, close: Callable[[], object]) -> None:
+        """
+        Forget a descriptor, and close it when no event of this turn can be
+        waiting for it any more: a number used again must not get its events.
+        """
+        del self._handlers[fd]
+        try:
+            self._epoll.unregister(fd)
+        except OSError:
+            self._log.debug("descriptor {fd} had left the poll already", fd=fd)
+        self._ended.append((fd, close))
+        if not self._polling:
+            self._close_ended()
+
+    def _close_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        for _, close in ended:
+            close()
+
+
+class End:
+    """
+    One socket of the link.
+
+    @ivar sent: bytes sent to the peer, before TLS
+    @ivar received: bytes received from the peer, after TLS
+    @ivar subject: whom the End works for; None once it is closed
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_broken",
+        "_events",
+        "_fd",
+        "_flow",
+        "_held",
+        "_last",
+        "_link",
+        "_out",
+        "_owner",
+        "_paused",
+        "_peer",
+        "_receive",
+        "_scan",
+        "_secure",
+        "_secured",
+        "_send",
+        "_socket",
+        "received",
+        "sent",
+        "subject",
+    )
+
+    def __init__(
+        self, link: Link, sock: socket.socket, owner: Owner, subject: Subject, paused: bool = False
+    ) -> None:
+        """
+        Take a connected, non-blocking socket, which talks to C{subject} from now on.
+
+        @param owner: closes the socket in the end
+        @param paused: don't read before L{resume}
+        """
+        self._link = link
+        self._socket = sock
+        self._fd = sock.fileno()
+        self._owner = owner
+        self.subject: Subject | None = subject
+        self._secure: Secure | None = None
+        self._secured: Callable[[], None] | None = None
+        self._receive: Callable[..., int] = sock.recv_into
+        self._send: Callable[..., int] = sock.send
+        self._out = b""
+        self._held = b""
+        self._broken: OSError | None = None
+        self._peer: End | None = None
+        self._scan: Callable[..., int] | None = None
+        self._flow: Relayed | None = None
+        self._paused = paused
+        self._last = False
+        self.sent = 0
+        self.received = 0
+        self._events = _PAUSED if paused else _IN
+        link._add(self._fd, self._events, self._on_talk)
+
+    # What the door offers
+
+    @property
+    def closed(self) -> bool:
+        """Whether the End was closed or lost, or its last words are on their way."""
+        return self.subject is None
+
+    @property
+    def pending(self) -> int:
+        """How many bytes wait for the peer to read."""
+        return len(self._out)
+
+    @property
+    def held(self) -> int:
+        """How many bytes of an unfinished message header were received and not sent on."""
+        return len(self._held)
+
+    def take_held(self) -> bytes:
+        """Take the unfinished message header, which is held no more."""
+        held, self._held = self._held, b""
+        return held
+
+    @property
+    def secure(self) -> Secure | None:
+        """The TLS of this End, when it has one."""
+        return self._secure
+
+    @property
+    def stirring(self) -> bool:
+        """Whether the socket has bytes to read, or has ended: looked at now."""
+        if self._fd < 0:
+            return True
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def talk(self, subject: Subject) -> None:
+        """Give what is received to C{subject} from now on."""
+        self.subject = subject
+        self._link._handlers[self._fd] = self._on_talk
+
+    def tls(self, context: SSL.Context, server: str | None, secured: Callable[[], None]) -> None:
+        """
+        Begin TLS on the descriptor.
+
+        @param server: the name of the server we are a client of; None: we are the server
+        @param secured: called when the handshake is done; a handshake that
+            fails is told to the subject as C{gone}
+        """
+        if server is None:
+            self._secure = Secure.server(context, self._socket)
+        else:
+            self._secure = Secure.client(context, self._socket, server)
+        self._secured = secured
+        self._link._handlers[self._fd] = self._on_handshake
+        self._on_handshake(0)
+
+    def write(self, data: bytes) -> None:
+        """Send a few bytes of our own, behind what waits already."""
+        if self.subject is None:
+            return
+        if self._out:
+            self._out += data
+            return
+        sent = self._try_send(data)
+        if sent < len(data) and self.subject is not None:
+            self._out = bytes(data[sent:])
+            self._watch()
+
+    def pause(self) -> None:
+        """Read nothing until L{resume}; a reset is still noticed."""
+        self._paused = True
+        self._watch()
+
+    def resume(self) -> None:
+        """Read again."""
+        self._paused = False
+        self._watch()
+
+    def carry(self, data: bytes) -> None:
+        """Joined: treat bytes as if they had just been received."""
+        self._pass_on(memoryview(data), len(data))
+
+    def part(self, subject: Subject) -> None:
+        """End the join of this End: it talks to C{subject}, and is paused."""
+        peer, self._peer = self._peer, None
+        self._scan = self._flow = None
+        if self.subject is not None:
+            self.talk(subject)
+            self.pause()
+        if peer is not None and peer._peer is self:
+            peer.part(subject)
+
+    def close(self, last_words: bytes = b"") -> None:
+        """
+        Close in order: what waits is sent first, then C{last_words}, then FIN.
+
+        The peer's own last bytes are read and thrown away until it closes too,
+        so that they don't turn our last words into a reset; a deadline ends it.
+        """
+        if self.subject is None:
+            return
+        if last_words:
+            self.write(last_words)
+            if self.subject is None:
+                return
+        self.part(self.subject)
+        self.subject = None
+        self._paused = False
+        self._link._handlers[self._fd] = self._on_linger
+        self._link._lingering.add(self)
+        if not self._out:
+            self._finish()
+        self._watch()
+
+    def drop(self) -> None:
+        """Close at once by FIN: the peer said goodbye, or we owe it nothing more."""
+        if self._secure is not None and self._fd >= 0:
+            self._secure.close()
+        self._end(self._owner.loseConnection)
+
+    def abort(self) -> None:
+        """Close at once, by a reset."""
+        self._end(self._owner.abortConnection)
+
+    # Events of the socket
+
+    def _on_talk(self, events: int) -> None:
+        """Events while talking."""
+        if events & ~_IN and not self._flushed(events):
+            return
+        if self._paused or not events & (_IN | _BROKEN):
+            return
+        try:
+            count = self._receive(_BUFFER, TALK_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lost(error)
+            return
+        subject = self.subject
+        if subject is None:
+            return
+        if count:
+            self.received += count
+            subject.received(self, bytes(_VIEW[:count]))
+        else:
+            self._no_more()
+
+    def _on_joined(self, events: int) -> None:
+        """Events while joined: the way of nearly all bytes."""
+        if events != _IN and not self._flushed(events):
+            return
+        if self._paused:
+            return
+        try:
+            count = self._receive(_BUFFER)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lost(error)
+            return
+        if not count:
+            self._no_more()
+            return
+        self.received += count
+        self._pass_on(_VIEW, count)
+
+    def _no_more(self) -> None:
+        """The peer will send no more."""
+        if self._broken is not None:
+            self._lost(self._broken)
+            return
+        self.pause()
+        if self.subject is not None:
+            self.subject.finished(self)
+
+    def _pass_on(self, data: memoryview, count: int) -> None:
+        """Send to the peer what came from this End's socket."""
+        peer = self._peer
+        assert peer is not None
+        allowed = count
+        if self._scan is not None:
+            if self._held:
+                held = self._held + data[:count]
+                data, count = memoryview(held), len(held)
+                self._held = b""
+            allowed = self._scan(data, count)
+            if allowed != count:
+                self._held = bytes(data[allowed : min(count, allowed + 4)])
+        try:
+            sent = peer._send(data[:allowed]) if not peer._out and allowed else 0
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.pause()
+            peer._send_failed(error)
+            return
+        peer.sent += sent
+        if sent != allowed:
+            peer._out += bytes(data[sent:allowed])
+            self.pause()
+            peer._watch()
+        flow = self._flow
+        if flow is not None and flow.alert and self.subject is not None:
+            flow.alert = False
+            self.subject.alerted(self)
+
+    def _on_handshake(self, events: int) -> None:
+        """Events during the TLS handshake."""
+        secure = self._secure
+        assert secure is not None
+        try:
+            wants = secure.handshake()
+        except OSError as error:
+            self._lost(error)
+            return
+        if wants:
+            self._set_events(_OUT if wants == "write" else _IN)
+            return
+        self._receive, self._send = secure.receive, secure.send
+        secured, self._secured = self._secured, None
+        self._link._handlers[self._fd] = self._on_talk
+        self._watch()
+        assert secured is not None
+        secured()
+
+    def _on_linger(self, events: int) -> None:
+        """Events while the last words are on their way."""
+        if self._out and not self._flush():
+            return
+        if not self._out and not self._last:
+            self._finish()
+            self._watch()
+        try:
+            if self._socket.recv_into(_BUFFER):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            self.abort()
+            return
+        if self._out:
+            # The peer sends no more but has not read all yet.
+            self.pause()
+        else:
+            self.drop()
+
+    # Sending and closing
+
+    def _finish(self) -> None:
+        """All is sent: say that no more will come."""
+        self._last = True
+        try:
+            if self._secure is not None:
+                self._secure.close()
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._paused = False
+
+    def _try_send(self, data: bytes | memoryview) -> int:
+        """Send what the socket takes now; a lost socket is told to the subject."""
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._lost(error)
+            return 0
+        self.sent += sent
+        return sent
+
+    def _flush(self) -> bool:
+        """Send what waits; whether the End is still there."""
+        try:
+            sent = self._send(self._out)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            self._send_failed(error)
+            return self.subject is not None
+        self.sent += sent
+        self._out = self._out[sent:]
+        if not self._out:
+            peer = self._peer
+            if peer is not None and peer._paused:
+                peer.resume()
+            self._watch()
+        return True
+
+    def _flushed(self, events: int) -> bool:
+        """Serve what is not plain readability; whether reading may go on."""
+        if self._out and not self._flush():
+            return False
+        if events & _BROKEN and self._paused:
+            error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                self._lost(OSError(error, errno.errorcode.get(error, "reset")))
+                return False
+        return self.subject is not None
+
+    def _send_failed(self, error: OSError) -> None:
+        """Nothing can be sent any more; what the peer said last may still be read."""
+        self._out = b""
+        self._broken = error
+        if self._paused or self.subject is None:
+            self._lost(error)
+        else:
+            self._watch()
+
+    def _lost(self, error: OSError) -> None:
+        """The socket broke."""
+        subject = self.subject
+        self.abort()
+        if subject is not None:
+            subject.gone(self, error.strerror or str(error))
+
+    def _end(self, close: Callable[[], object]) -> None:
+        if self._fd < 0:
+            return
+        peer, self._peer = self._peer, None
+        self.subject = None
+        self._scan = self._flow = None
+        self._out = b""
+        if peer is not None and peer._peer is self:
+            peer._peer = None
+            peer._scan = peer._flow = None
+            if peer.subject is not None:
+                peer.talk(peer.subject)
+                peer.pause()
+        fd, self._fd = self._fd, -1
+        self._link._lingering.discard(self)
+        self._link._remove(fd, close)
+
+    def _watch(self) -> None:
+        """Tell the epoll what is waited for now."""
+        if self._out:
+            self._set_events(_OUT if self._paused else _IN | _OUT)
+        else:
+            self._set_events(_PAUSED if self._paused else _IN)
+
+    def _set_events(self, events: int) -> None:
+        if events != self._events and self._fd >= 0:
+            self._events = events
+            self._link._epoll.modify(self._fd, events)
+
+
+def join(
+    one: End, other: End, subject: Subject, flow: Relayed | None, scans: tuple[Scans, Scans] | None
+) -> None:
+    """
+    Join two Ends: what one receives, the other sends.
+
+    @param subject: told of alerts, ends and losses of both
+    @param flow: looked at for an alert after each chunk
+    @param scans: watch what C{one} sends, and what C{other} sends
+    """
+    for end, peer, number in ((one, other, 0), (other, one, 1)):
+        end._peer = peer
+        end._held = b""
+        end.subject = subject
+        end._flow = flow
+        end._scan = scans[number].scan if scans else None
+        end._link._handlers[end._fd] = end._on_joined
+    for end, peer in ((one, other), (other, one)):
+        # A peer with bytes still waiting resumes its partner when they are sent.
+        end._paused = bool(peer._out)
+        end._watch()

@@ -1,0 +1,206 @@
+"""
+Accepting: the listening sockets, and the sockets that come in by them.
+
+Twisted opens a port from any of its endpoints and closes it in the end; the
+accepting itself is done here, because a socket that goes to the link needs no
+transport: it costs less memory and time without one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import (
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    UNIXServerEndpoint,
+    serverFromString,
+)
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IListeningPort,
+    IReactorFDSet,
+    IReactorTime,
+    IReadDescriptor,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from proxyd.config.model import Listener
+from proxyd.errors import StartError
+
+BACKLOG = 4096
+_ACCEPTS = 128
+_FULL = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_PAUSE = 0.25
+
+Accepted = Callable[[socket.socket, object], None]
+"""C{(socket, address)}: a non-blocking socket, and what C{accept} said of its peer."""
+
+
+def set_options(sock: socket.socket) -> None:
+    """
+    What every TCP socket of ours is: undelayed, and kept alive.
+
+    A silent dead peer is noticed after about two minutes. TCP_USER_TIMEOUT is
+    left alone: Linux counts a closed window against it, so it would cut a peer
+    that only reads slowly, such as a COPY that waits for a lock. Set on a
+    listening socket, Linux hands these options on to what it accepts.
+    """
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+
+
+@implementer(IReadDescriptor)
+class Acceptor:
+    """One listening socket; each socket that comes in by it goes to C{accepted}."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: object, port: IListeningPort, accepted: Accepted) -> None:
+        """
+        @param reactor: watches the socket, and tells the time
+        @param port: an open port of Twisted's, which stops accepting by itself
+        """
+        self._fd_set = IReactorFDSet(reactor)
+        self._clock = IReactorTime(reactor)
+        self._port = port
+        self._accepted = accepted
+        self._waiting: IDelayedCall | None = None
+        port.stopReading()  # type: ignore[attr-defined]
+        self._socket = socket.socket(fileno=os.dup(port.fileno()))  # type: ignore[attr-defined]
+        self._socket.setblocking(False)
+        set_options(self._socket)
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd_set.addReader(self)
+
+    @property
+    def address(self) -> object:
+        """Where it listens: what C{getsockname} says."""
+        return self._socket.getsockname()
+
+    def fileno(self) -> int:
+        """The listening descriptor."""
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """The name that the reactor's log uses."""
+        return "listener"
+
+    def connectionLost(self, reason: object) -> None:
+        """The reactor lets go of the descriptor: nothing to do."""
+
+    def doRead(self) -> None:
+        """Accept what waits, up to a bound."""
+        for _ in range(_ACCEPTS):
+            try:
+                sock, address = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _FULL:
+                    self._full(error)
+                    return
+                continue
+            sock.setblocking(False)
+            try:
+                self._accepted(sock, address)
+            except Exception:
+                self._log.failure("a new connection failed; it is closed")
+                sock.close()
+
+    def stop(self) -> Deferred[None]:
+        """Close the port; no more sockets come in."""
+        self._fd_set.removeReader(self)
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        self._socket.close()
+        os.close(self._spare)
+        done: Deferred[None] = Deferred()
+        closing = self._port.stopListening()
+        if closing is None:
+            done.callback(None)
+        else:
+            closing.addCallbacks(lambda _: done.callback(None), done.errback)
+        return done
+
+    def _full(self, error: OSError) -> None:
+        """
+        No descriptor is left: turn the next client away with the spare one, so
+        that it learns of it, and wait a moment.
+        """
+        self._log.error(
+            "no connection can be accepted: {reason}; raise LimitNOFILE or lower max_clients",
+            reason=error.strerror,
+        )
+        os.close(self._spare)
+        try:
+            self._socket.accept()[0].close()
+        except OSError:
+            self._log.debug("nobody was left to turn away")
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd_set.removeReader(self)
+        self._waiting = self._clock.callLater(_PAUSE, self._again)
+
+    def _again(self) -> None:
+        self._waiting = None
+        self._fd_set.addReader(self)
+
+
+def _endpoint(reactor: object, listener: Listener) -> IStreamServerEndpoint:
+    """The Twisted endpoint of one listener of the configuration."""
+    if listener.kind == "unix":
+        return UNIXServerEndpoint(reactor, listener.path, backlog=BACKLOG, wantPID=False)
+    if listener.kind == "tcp":
+        kind = TCP6ServerEndpoint if ":" in listener.host else TCP4ServerEndpoint
+        return kind(reactor, listener.port, backlog=BACKLOG, interface=listener.host)
+    if listener.kind == "systemd":
+        text = f"systemd:domain=INET:name={listener.name}"
+    else:
+        text = listener.text
+    if text.startswith(("ssl:", "tls:", "haproxy:")):
+        raise StartError(
+            f"{text.split(':')[0]}: endpoints can't be used for {listener.text}: "
+            "proxyd speaks TLS and PROXY itself, see postgres.tls and postgres.proxy_protocol"
+        )
+    try:
+        return serverFromString(reactor, text)
+    except (ValueError, TypeError, KeyError) as error:
+        raise StartError(f"can't listen at {listener.text}: {error}") from None
+
+
+def open_listener(reactor: object, listener: Listener, accepted: Accepted) -> Acceptor:
+    """
+    Open one listener of the configuration, at once.
+
+    @raise StartError: it can't be opened; the line names it and the reason
+    """
+    try:
+        listening = _endpoint(reactor, listener).listen(Factory())
+    except OSError as error:
+        raise StartError(f"can't listen at {listener.text}: {error.strerror}") from None
+    outcome: list[object] = []
+    listening.addBoth(outcome.append)
+    if not outcome:
+        raise StartError(f"can't listen at {listener.text}: this endpoint does not open at once")
+    port = outcome[0]
+    if not IListeningPort.providedBy(port):
+        why = port.value if isinstance(port, Failure) else port
+        cause = why.socketError if isinstance(why, CannotListenError) else why
+        reason = (isinstance(cause, OSError) and cause.strerror) or str(cause)
+        raise StartError(f"can't listen at {listener.text}: {reason}")
+    return Acceptor(reactor, port, accepted)

@@ -1,0 +1,128 @@
+"""
+TLS on a descriptor: pyOpenSSL over the socket itself, with the socket's own manners.
+
+C{receive} and C{send} answer as C{recv_into} and C{send} of a non-blocking
+socket do, so that the link needs not know which of the two it holds.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from OpenSSL import SSL
+
+from proxyd.net.tls import reason, set_server_name
+
+_RECORD = 16384
+
+
+class Secure:
+    """
+    One side of a TLS connection on a non-blocking socket.
+
+    @ivar connection: pyOpenSSL's connection, for certificates and ALPN
+    @ivar failure: why the handshake failed
+    """
+
+    __slots__ = ("connection", "failure")
+
+    def __init__(self, connection: SSL.Connection) -> None:
+        self.connection = connection
+        self.failure: Exception | None = None
+
+    @classmethod
+    def server(cls, context: SSL.Context, sock: socket.socket) -> Secure:
+        """Wait for a client's handshake."""
+        connection = SSL.Connection(context, sock)
+        connection.set_accept_state()
+        return cls(connection)
+
+    @classmethod
+    def client(cls, context: SSL.Context, sock: socket.socket, hostname: str) -> Secure:
+        """Begin a handshake with the server of that name."""
+        connection = SSL.Connection(context, sock)
+        connection.set_connect_state()
+        set_server_name(connection, hostname)
+        return cls(connection)
+
+    def handshake(self) -> str:
+        """
+        Go on with the handshake.
+
+        @return: C{read} or C{write}: what it waits for; empty when it is done
+        @raise OSError: it failed; the text says why
+        """
+        try:
+            self.connection.do_handshake()
+        except SSL.WantReadError:
+            return "read"
+        except SSL.WantWriteError:
+            return "write"
+        except SSL.Error as error:
+            self.failure = error
+            raise OSError(errno.EPROTO, f"TLS handshake: {reason(error)}") from None
+        return ""
+
+    def receive(self, buffer: bytearray, size: int = 0) -> int:
+        """
+        As C{socket.recv_into}: 0 when the peer sent close_notify or FIN.
+
+        Takes whole TLS records while they are full, so nothing is left in
+        OpenSSL's own buffer, which epoll can't see.
+        """
+        connection = self.connection
+        try:
+            count = connection.recv_into(buffer, _RECORD)
+            if count == _RECORD:
+                view = memoryview(buffer)
+                limit = (size or len(buffer)) - _RECORD
+                while count <= limit:
+                    try:
+                        more = connection.recv_into(view[count:], _RECORD)  # type: ignore[arg-type]
+                    except (SSL.WantReadError, SSL.ZeroReturnError, SSL.SysCallError):
+                        break
+                    count += more
+                    if more < _RECORD:
+                        break
+            return count
+        except SSL.WantReadError:
+            raise BlockingIOError from None
+        except SSL.ZeroReturnError:
+            return 0
+        except SSL.SysCallError as error:
+            if error.args and error.args[0] == -1:
+                return 0
+            raise OSError(*error.args) from None
+        except SSL.Error as error:
+            raise OSError(errno.EPROTO, f"TLS: {reason(error)}") from None
+
+    def send(self, data: bytes | memoryview) -> int:
+        """As C{socket.send}, of as many records as the socket takes."""
+        connection = self.connection
+        size = len(data)
+        sent = 0
+        try:
+            if size <= _RECORD:
+                return connection.send(data)
+            view = memoryview(data)
+            while sent < size:
+                sent += connection.send(view[sent : sent + _RECORD])
+            return sent
+        except (SSL.WantWriteError, SSL.WantReadError):
+            if sent:
+                return sent
+            raise BlockingIOError from None
+        except SSL.ZeroReturnError:
+            raise BrokenPipeError(errno.EPIPE, "the peer closed TLS") from None
+        except SSL.SysCallError as error:
+            raise OSError(*error.args) from None
+        except SSL.Error as error:
+            raise OSError(errno.EPROTO, f"TLS: {reason(error)}") from None
+
+    def close(self) -> None:
+        """Send close_notify, if the socket takes it."""
+        try:
+            self.connection.shutdown()
+        except SSL.Error:
+            return

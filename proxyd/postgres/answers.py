@@ -1,0 +1,149 @@
+"""
+What clients are told when something goes wrong: the one table from our words to SQLSTATEs.
+
+A L{Fatal} is what ends a client's session, in PostgreSQL's own form
+(PostgreSQL appendix "Error Codes"; protocol chapter, "Error and Notice Message
+Fields").
+"""
+
+from __future__ import annotations
+
+from proxyd.errors import DialError, DialFailure
+from proxyd.wire.pg.errors import ServerMessage, error_response
+
+
+class Fatal(Exception):
+    """
+    A client's session ends, and this is what the client is told.
+
+    @param sqlstate: the SQLSTATE
+    @param message: one sentence without a full stop, as PostgreSQL's are
+    @param detail: what more there is to know
+    @param hint: what to do next
+    @param reason: what the log says instead of the message, where the client
+        must not know
+    """
+
+    def __init__(
+        self, sqlstate: str, message: str, detail: str = "", hint: str = "", reason: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.message = message
+        self.detail = detail
+        self.hint = hint
+        self.reason = reason or message
+
+    def encode(self) -> bytes:
+        """The ErrorResponse."""
+        return error_response("FATAL", self.sqlstate, self.message, self.detail, self.hint)
+
+
+class Refused(Exception):
+    """
+    A server refused a login of ours.
+
+    @param error: what it said
+    @param authenticated: it did so after it had accepted the password
+    """
+
+    def __init__(self, error: ServerMessage, authenticated: bool) -> None:
+        super().__init__(f"{error.sqlstate} {error.message}")
+        self.error = error
+        self.authenticated = authenticated
+
+
+def starting() -> Fatal:
+    """Not ready yet."""
+    return Fatal("57P03", "the database system is starting up")
+
+
+def draining() -> Fatal:
+    """A new client comes while proxyd is about to stop."""
+    return Fatal("57P03", "the database system is shutting down")
+
+
+def shutdown(reason: str) -> Fatal:
+    """A live session is ended from outside, with PostgreSQL's own words."""
+    return Fatal("57P01", "terminating connection due to administrator command", reason=reason)
+
+
+def too_many() -> Fatal:
+    """C{max_clients} are there already."""
+    return Fatal(
+        "53300",
+        "sorry, too many clients already",
+        hint="Try again later, or raise postgres.max_clients.",
+    )
+
+
+def wrong_password(user: str, reason: str) -> Fatal:
+    """No password, a wrong one, or a user nobody knows: the same words for all."""
+    return Fatal("28P01", f'password authentication failed for user "{user}"', reason=reason)
+
+
+def unreachable(error: DialError) -> Fatal:
+    """The server could not be reached, or hung up while we logged in."""
+    state = "08006" if error.failure is DialFailure.LOST else "08001"
+    return Fatal(
+        state,
+        "the database server can't be reached",
+        detail=f"{error.failure.value[0].upper()}{error.failure.value[1:]}.",
+        hint="This is not the client's fault: the operator's log has more.",
+        reason=str(error),
+    )
+
+
+def service_refused(error: ServerMessage) -> Fatal:
+    """The server refused the service user: trouble of ours, never the client's 28xxx."""
+    if error.sqlstate in ("53300", "57P03", "3D000"):
+        return Fatal(error.sqlstate, error.message, reason=f"{error.sqlstate} {error.message}")
+    return Fatal(
+        "08006",
+        "the database server refused the service connection",
+        detail=f"The server said {error.sqlstate}.",
+        hint="This is not the client's fault: the operator's log has more.",
+        reason=f"the service user was refused: {error.sqlstate} {error.message}",
+    )
+
+
+def login_refused(error: ServerMessage, authenticated: bool, user: str) -> Fatal:
+    """
+    The server refused the client's own login: its SQLSTATE reaches the client.
+
+    What it said before it knew the password is not passed on: it may name
+    proxyd's own address, or come from somebody else (CVE-2024-10977).
+    """
+    reason = f"the server said {error.sqlstate} {error.message}"
+    if authenticated:
+        return Fatal(error.sqlstate, error.message, error.detail, error.hint, reason)
+    if error.sqlstate == "28000":
+        message = f'the database server does not let user "{user}" log in through proxyd'
+    elif error.sqlstate == "53300":
+        message = "sorry, too many clients already"
+    elif error.sqlstate == "57P03":
+        message = "the database system is starting up"
+    else:
+        message = "the database server refused the login"
+    return Fatal(error.sqlstate, message, reason=reason)
+
+
+def lost_server(reason: str) -> Fatal:
+    """The server connection broke under a client."""
+    return Fatal(
+        "08006",
+        "server closed the connection unexpectedly",
+        detail="The connection between proxyd and the database server was lost.",
+        hint="A statement that was running may or may not have been executed.",
+        reason=f"server connection lost: {reason}",
+    )
+
+
+def pool_full(seconds: float, size: int) -> Fatal:
+    """No server connection became free in time."""
+    return Fatal(
+        "53300",
+        f"no server connection became free within {seconds:g} seconds",
+        detail=f"All {size} connections of the pool are in use.",
+        hint="Raise max_open_connections or acquire_timeout, or look for sessions that never end.",
+    )

@@ -1,0 +1,57 @@
+"""
+Cancel keys: what a client must show to stop its own statement, and nobody else's.
+
+Keys are proxyd's own; a server's never reach a client (protocol chapter,
+"Canceling Requests in Progress").
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from typing import Generic, TypeVar
+
+S = TypeVar("S")
+
+KEY_LENGTH = 4
+"""Bytes of a key in protocol 3.0."""
+
+
+class CancelKeys(Generic[S]):
+    """
+    The keys of all live sessions.
+
+    A key is found by its process number, and its secret is compared in
+    constant time, also where there is no such number.
+    """
+
+    def __init__(self) -> None:
+        self._sessions: dict[int, tuple[bytes, S]] = {}
+        self._nobody = secrets.token_bytes(KEY_LENGTH)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def issue(self, session: S) -> tuple[int, bytes]:
+        """
+        A key for a session, valid until L{forget}.
+
+        @return: a process number (31 bits, never 0) and the secret; both are
+            random, and neither may be logged
+        """
+        while True:
+            pid = secrets.randbelow(2**31 - 1) + 1
+            if pid not in self._sessions:
+                break
+        key = secrets.token_bytes(KEY_LENGTH)
+        self._sessions[pid] = (key, session)
+        return pid, key
+
+    def find(self, pid: int, key: bytes) -> S | None:
+        """Whose key this is; None: nobody's."""
+        expected, session = self._sessions.get(pid, (self._nobody, None))
+        return session if hmac.compare_digest(expected, key) else None
+
+    def forget(self, pid: int) -> None:
+        """End a key's life."""
+        self._sessions.pop(pid, None)

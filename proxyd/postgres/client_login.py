@@ -1,0 +1,303 @@
+"""
+A PostgreSQL client's way in: PROXY header, TLS, start-up packet, password.
+
+Reads top to bottom as a client goes through it (protocol chapter, "Start-up").
+Until the password is verified nothing of the client's reaches a server but its
+name, its database and that password.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+
+from proxyd.errors import ProtocolError
+from proxyd.net.link import End
+from proxyd.postgres.answers import Fatal, draining, starting, too_many, wrong_password
+from proxyd.postgres.client_session import ClientSession
+from proxyd.postgres.conversation import Conversation, Lost
+from proxyd.postgres.directory import Address, Place, lets_user_in
+from proxyd.postgres.settings import read_settings, told
+from proxyd.target import Principal
+from proxyd.wire.pg import messages
+from proxyd.wire.pg.errors import PgProtocolError
+from proxyd.wire.pg.framing import MessageReader
+from proxyd.wire.pg.startup import (
+    CancelRequested,
+    ClientStartup,
+    GssRequested,
+    NotPostgres,
+    SslRequested,
+    StartupRequested,
+)
+from proxyd.wire.proxy_protocol import ProxyHeader
+
+if TYPE_CHECKING:
+    from proxyd.postgres.listener import PostgresListener
+
+PASSWORD_LIMIT = 65_535
+"""Bytes of the longest password message that is taken: tokens are passwords too."""
+
+
+class _HungUp(Exception):
+    """The client went away when it was asked for a password: psql's first try does so."""
+
+
+class ClientLogin:
+    """
+    A client that has not logged in yet.
+
+    @ivar end: its socket
+    @ivar spoke: it has sent a whole start-up packet
+    """
+
+    _log = Logger()
+
+    def __init__(self, listener: PostgresListener, address: object) -> None:
+        """
+        @param address: what C{accept} said of the peer: a tuple that begins with
+            host and port, or anything else for a UNIX socket
+        """
+        self._listener = listener
+        self._address: Address | None = None
+        self.source = "unix"
+        if isinstance(address, tuple):
+            self._set_address(address[0], address[1])
+        self.spoke = False
+        self.conversation = Conversation()
+
+    @property
+    def end(self) -> End:
+        """The client's socket."""
+        return self.conversation.end
+
+    @property
+    def host(self) -> str:
+        """The client's address without its port."""
+        return "unix" if self._address is None else str(self._address)
+
+    @property
+    def _local(self) -> bool:
+        """Whether the client's bytes never leave this machine."""
+        return self._address is None or self._address.is_loopback
+
+    def _set_address(self, host: str, port: int) -> None:
+        address = ip_address(host.partition("%")[0])
+        mapped = getattr(address, "ipv4_mapped", None)
+        self._address = mapped or address
+        self.source = f"[{self._address}]:{port}" if ":" in str(self._address) else f"{self._address}:{port}"
+
+    async def run(self) -> None:
+        """Take the client in, or send it away; never fails but by a bug."""
+        user = ""
+        try:
+            await self._announced()
+            startup = await self._start()
+            if startup is None:
+                self.end.drop()
+                return
+            user = startup.parameters["user"]
+            await self._log_in(startup)
+        except Fatal as fatal:
+            self._refuse(user, fatal)
+        except NotPostgres as error:
+            self._log.debug("[{source}] closed: {reason}", source=self.source, reason=str(error))
+            self.end.drop()
+        except PgProtocolError as error:
+            self._refuse(user, Fatal(error.sqlstate, str(error)))
+        except ProtocolError as error:
+            self._log.debug("[{source}] closed: {reason}", source=self.source, reason=str(error))
+            self.end.drop()
+        except Lost as error:
+            self._log.debug("[{source}] left: {reason}", source=self.source, reason=str(error))
+            self.end.drop()
+        except _HungUp:
+            self._log.debug(
+                "[{source}] [{user}] left when asked for a password", source=self.source, user=user
+            )
+            self.end.drop()
+        except CancelledError:
+            self.end.drop()
+
+    def _refuse(self, user: str, fatal: Fatal) -> None:
+        """Send the client away, and tell it why."""
+        self._listener.refused(self, user, fatal)
+        self.end.close(fatal.encode())
+
+    # Before the start-up packet
+
+    async def _announced(self) -> None:
+        """Take the PROXY header of a balancer that is believed."""
+        networks = self._listener.settings.proxy_protocol
+        address = self._address
+        if address is None or not any(address in network for network in networks):
+            return
+        header = ProxyHeader()
+        while (announced := header.receive_data(await self.conversation.chunk())) is None:
+            pass
+        self.conversation.put_back(header.trailing_data)
+        if announced.source is not None:
+            self._set_address(*announced.source)
+
+    async def _start(self) -> StartupRequested | None:
+        """Everything up to the start-up packet; None: it was a cancel request, and is done."""
+        reader = ClientStartup()
+        end = self.end
+        context = None if self._address is None else self._listener.tls
+        while True:
+            for event in reader.receive_data(await self.conversation.chunk()):
+                if isinstance(event, SslRequested):
+                    offered = context is not None and end.secure is None
+                    end.write(b"S" if offered else b"N")
+                    reader.answered(offered)
+                    if offered:
+                        assert context is not None
+                        await self.conversation.secure(context, None)
+                elif isinstance(event, GssRequested):
+                    end.write(b"N")
+                    reader.answered(False)
+                elif isinstance(event, CancelRequested):
+                    await self._listener.cancel(event.pid, event.key)
+                    return None
+                elif isinstance(event, StartupRequested):
+                    self.conversation.put_back(reader.trailing_data)
+                    return event
+
+    # The login
+
+    async def _log_in(self, startup: StartupRequested) -> None:
+        """Check who it is, and make a session of it."""
+        listener = self._listener
+        self.spoke = True
+        listener.spoken(self)
+        if listener.draining:
+            raise draining()
+        if not listener.ready:
+            raise starting()
+        if listener.full:
+            raise too_many()
+        if startup.version[1] > 0 or startup.unknown_options:
+            self.end.write(messages.negotiate_protocol_version(0, startup.unknown_options))
+        self._demand_tls()
+        settings = read_settings(startup.parameters)
+        name = startup.parameters["database"]
+        principal = Principal(startup.parameters["user"], self.host)
+        place = await self._authenticate(name, principal)
+        listener.verified(self)
+        pool = listener.pools.get(place.server, place.database)
+        settings = settings.stamped(principal.user)
+        if place.connection.identity == "set_role":
+            settings = settings.with_role(principal.user)
+        session = ClientSession(
+            listener, self.end, listener.next_number(), principal, name, pool, settings
+        )
+        await self._admit(session)
+
+    async def _admit(self, session: ClientSession) -> None:
+        """Make the session known, and the client with it; a server is leased if only it can tell."""
+        conversation = self.conversation
+        self._listener.begun(session)
+        try:
+            parameters = told(session.pool, session.settings)
+            if parameters is None:
+                # While a server is waited for, a client that goes away must not keep its place.
+                conversation.stirred = lambda: self._stirred(session)
+                if not conversation.early:
+                    self.end.resume()
+                try:
+                    parameters = (await session.lease()).parameters
+                finally:
+                    conversation.stirred = None
+            if conversation.lost:
+                raise Lost(conversation.lost)
+        except Fatal as fatal:
+            session.fail(fatal)
+            return
+        except (Lost, CancelledError, ProtocolError) as error:
+            session.close(str(error) or "it was ended")
+            return
+        early = conversation.take_early()
+        session.greet(dict(parameters))
+        if early:
+            session.early(early)
+
+    def _stirred(self, session: ClientSession) -> None:
+        """The client did something while it waits to be let in."""
+        if self.conversation.lost:
+            session.close(f"the client {self.conversation.lost}")
+
+    def _demand_tls(self) -> None:
+        """Refuse a client that comes without the TLS it must have."""
+        mode = self._listener.settings.tls.mode
+        if self._address is None or mode in ("disable", "prefer"):
+            return
+        if self.end.secure is None:
+            raise Fatal(
+                "28000",
+                "this server takes connections inside TLS only",
+                hint="Connect with sslmode=require, or stronger.",
+            )
+
+    async def _authenticate(self, name: str, principal: Principal) -> Place:
+        """
+        Find out whether the client is who it says, and may go where it wants.
+
+        What there is behind the name is told after a good login only.
+        """
+        listener = self._listener
+        place = listener.directory.find(name)
+        if not listener.directory.lets_in(place, self._address):
+            raise Fatal(
+                "28000",
+                f'connections from {self.host} to database "{name}" are not allowed',
+                hint="The connection's `allow` must name this address.",
+            )
+        if place is not None and "trust" in place.connection.auth and self._local:
+            pass
+        else:
+            password = await self._ask_password(principal)
+            if place is None:
+                await listener.verifier.refuse(principal, f'no connection serves database "{name}"')
+                raise AssertionError
+            if "backend" not in place.connection.auth:
+                await listener.verifier.refuse(principal, "auth: trust is for loopback clients only")
+            await listener.verifier.verify(place.server, place.database, password, principal)
+        if not place.served:
+            raise Fatal("3D000", f'database "{name}" does not exist')
+        if not lets_user_in(place.connection, principal.user):
+            raise Fatal(
+                "28000",
+                f'user "{principal.user}" is not allowed to use database "{name}"',
+                hint="The connection's `users` must name this user.",
+            )
+        return place
+
+    async def _ask_password(self, principal: Principal) -> bytes:
+        """Ask for the password in clear, where nobody can listen."""
+        if not (self._local or self.end.secure or self._listener.settings.tls.mode == "disable"):
+            raise Fatal(
+                "28000",
+                f"a password is asked for inside TLS only, and {self.host} came without",
+                hint="Connect with sslmode=require, or stronger.",
+            )
+        self.end.write(messages.authentication_cleartext())
+        reader = MessageReader(PASSWORD_LIMIT)
+        reader.feed(self.conversation.take_early())
+        while (message := reader.next_message()) is None:
+            try:
+                reader.feed(await self.conversation.chunk())
+            except Lost:
+                raise _HungUp from None
+        kind, body = message
+        self.conversation.put_back(reader.trailing_data)
+        if kind == messages.TERMINATE_TYPE:
+            raise _HungUp
+        if kind != messages.PASSWORD:
+            raise PgProtocolError(f"expected password response, got message type {kind}")
+        password = messages.parse_password(body)
+        if not password:
+            raise wrong_password(principal.user, "an empty password")
+        return password

@@ -1,0 +1,486 @@
+"""
+One PostgreSQL client's session, from its first byte to its last.
+
+Start-up and login are a coroutine, in L{proxyd.postgres.client_login}. Then the
+session waits, without a server, for the client's first message; from there on
+it holds a lease, and the link carries the bytes. How it ends is all here.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, unique
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from proxyd.errors import ProtocolError
+from proxyd.net.link import End, join
+from proxyd.net.tasks import spawn
+from proxyd.postgres.answers import Fatal, lost_server, shutdown
+from proxyd.postgres.conversation import Lost
+from proxyd.postgres.lease import Lease
+from proxyd.postgres.pool import Pool
+from proxyd.postgres.server_connection import Failed, ServerConnection
+from proxyd.postgres.settings import Settings, learn, wanted
+from proxyd.postgres.statements import parse_text, query_text
+from proxyd.target import Principal
+from proxyd.wire.pg import messages
+from proxyd.wire.pg.errors import PgProtocolError, error_response, parse_error
+from proxyd.wire.pg.skip import BatchSkip
+
+if TYPE_CHECKING:
+    from proxyd.postgres.listener import PostgresListener
+
+_PROBE_EVERY = 2.0
+"""Seconds between two looks whether a client that sent its last byte still reads."""
+
+
+@unique
+class State(Enum):
+    """What a session is doing."""
+
+    LOGIN = "logging in"
+    IDLE = "idle, without a server"
+    WAITING = "waiting for a server"
+    JOINED = "on a server"
+    LEAVING = "on a server, to be closed when it has answered"
+    CLOSED = "closed"
+
+
+class ClientSession:
+    """
+    A client that logged in.
+
+    @ivar state: what it is doing
+    @ivar principal: who the client is
+    """
+
+    __slots__ = (
+        "_acquiring",
+        "_ending",
+        "_end_reason",
+        "_last_error",
+        "_lease",
+        "_listener",
+        "_next_probe",
+        "_skip",
+        "began",
+        "database",
+        "end",
+        "number",
+        "pid",
+        "pool",
+        "principal",
+        "settings",
+        "state",
+    )
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        listener: PostgresListener,
+        end: End,
+        number: int,
+        principal: Principal,
+        database: str,
+        pool: Pool,
+        settings: Settings,
+    ) -> None:
+        """
+        @param number: what the log and the API call it
+        @param database: the name that the client asked for
+        """
+        self._listener = listener
+        self.end = end
+        self.number = number
+        self.principal = principal
+        self.database = database
+        self.pool = pool
+        self.settings = settings
+        self.state = State.LOGIN
+        self.began = listener.clock.seconds()
+        self.pid = 0
+        self._lease: Lease | None = None
+        self._acquiring: Deferred[ServerConnection] | None = None
+        self._skip: BatchSkip | None = None
+        self._ending: Fatal | None = None
+        self._end_reason = ""
+        self._last_error = ""
+        self._next_probe: IDelayedCall | None = None
+
+    # Getting a server
+
+    async def lease(self) -> ServerConnection:
+        """
+        Get a server connection, with the client's settings on it.
+
+        @raise Fatal: there is none to be had, or a setting was refused
+        """
+        pool = self.pool
+        self._acquiring = pool.acquire()
+        try:
+            server = await self._acquiring
+        finally:
+            self._acquiring = None
+        listener = self._listener
+        on_statement = self._statement if listener.log_statements else None
+        lease = Lease(pool, server, listener.clock, self._server_error, on_statement)
+        configuring = Deferred.fromCoroutine(
+            server.configure(wanted(self.settings, server.parameters))
+        )
+        configuring.addTimeout(pool.settings.connect_timeout, listener.clock)
+        fatal: Fatal | None = None
+        try:
+            await configuring
+        except Failed as failed:
+            error = failed.error
+            fatal = Fatal(error.sqlstate, error.message, error.detail, error.hint)
+        except (Lost, ProtocolError, TimeoutError) as error:
+            server.abort()
+            fatal = lost_server(str(error) or "it did not answer in time")
+        if self.state is State.CLOSED:
+            spawn(self._finish(lease), self._log, "ending a lease")
+            raise CancelledError
+        self._lease = lease
+        if fatal is not None:
+            raise fatal
+        learn(pool, self.settings, server.parameters)
+        return server
+
+    def greet(self, parameters: dict[str, str]) -> None:
+        """
+        Tell the client that it is in, and wait for its first message.
+
+        @param parameters: what it is told by ParameterStatus
+        """
+        self.pid, key = self._listener.keys.issue(self)
+        self.end.write(
+            b"".join(
+                (
+                    messages.authentication_ok(),
+                    *(messages.parameter_status(*item) for item in parameters.items()),
+                    messages.backend_key_data(self.pid, key),
+                    messages.ready_for_query(),
+                )
+            )
+        )
+        if self.state is State.CLOSED:
+            return
+        if self._lease is None:
+            self._wait()
+        else:
+            self._join(b"")
+
+    def _wait(self) -> None:
+        self.state = State.IDLE
+        self.end.talk(self)
+        self.end.resume()
+        if self._listener.draining:
+            self.drain()
+
+    def early(self, data: bytes) -> None:
+        """Take what the client sent before it was greeted."""
+        if self.state is State.IDLE:
+            self.received(self.end, data)
+        elif self.state is State.JOINED:
+            self.end.carry(data)
+
+    def received(self, end: End, data: bytes) -> None:
+        """The client's first message, or what it says while it waits for a server."""
+        if self._skip is not None:
+            self._skipped(data)
+            return
+        end.pause()
+        if data[:1] == b"X":
+            self.close("the client said goodbye")
+            return
+        self.state = State.WAITING
+        spawn(self._serve(data), self._log, "getting a server connection")
+
+    async def _serve(self, early: bytes) -> None:
+        """Lease a server for the first message."""
+        try:
+            await self.lease()
+        except CancelledError:
+            if self.state is State.WAITING:
+                self._refuse(early)
+            return
+        except Fatal as fatal:
+            self.fail(fatal)
+            return
+        if self.state is State.WAITING:
+            self._join(early)
+
+    def _join(self, early: bytes) -> None:
+        lease = self._lease
+        assert lease is not None
+        server = lease.server
+        if server.end.closed or server.conversation.lost:
+            self.fail(lost_server(server.conversation.lost))
+            return
+        self.state = State.JOINED
+        flow = lease.flow
+        join(self.end, server.end, self, flow, (flow.client, flow.server))
+        if early:
+            self.end.carry(early)
+        if self._ending is not None or self._listener.draining:
+            self.drain()
+
+    # Events of the two sockets
+
+    def alerted(self, end: End) -> None:
+        """The flow asks for attention."""
+        lease = self._lease
+        if lease is None or self.state is State.CLOSED:
+            return
+        flow = lease.flow
+        if flow.server.stopped:
+            self.fail(lost_server("it broke the protocol"))
+        elif flow.client.stopped and self.state is State.JOINED:
+            error = flow.client.error
+            if error is None:
+                self._leave("the client said goodbye", self._listener.goodbye_time)
+            else:
+                self._ending = Fatal(error.sqlstate, str(error))
+                self._leave(str(error), self._listener.goodbye_time)
+        elif flow.watch:
+            self._settled()
+
+    def finished(self, end: End) -> None:
+        """One of the two sends no more."""
+        lease = self._lease
+        if lease is not None and end is lease.server.end:
+            self._server_left("the server closed the connection")
+        elif self.state is State.JOINED:
+            self._leave("the client closed the connection", 0)
+        elif self.state is not State.LEAVING:
+            self.close("the client closed the connection")
+
+    def gone(self, end: End, reason: str) -> None:
+        """One of the two was lost."""
+        lease = self._lease
+        if lease is not None and end is lease.server.end:
+            self._server_left(reason)
+        else:
+            self.close(f"the client was lost: {reason}")
+
+    def _server_left(self, reason: str) -> None:
+        """The server is gone; where it said why itself, that is all the client needs."""
+        if self._last_error:
+            self.close(f"the server ended it: {self._last_error}")
+        else:
+            self.fail(lost_server(reason))
+
+    # Leaving in order
+
+    def _leave(self, reason: str, patience: float) -> None:
+        """
+        The client sends no more: let the server answer what it was asked, then close.
+
+        @param patience: seconds for which nobody looks whether the client is
+            still there to read the answers
+        """
+        lease = self._lease
+        assert lease is not None
+        self.state = State.LEAVING
+        self._end_reason = reason
+        self.end.pause()
+        lease.flow.watch = True
+        if lease.flow.copying:
+            # The server waits for data that will not come.
+            self.close(reason)
+        elif not self._settled():
+            self._next_probe = self._listener.clock.callLater(patience, self._probe)
+
+    def _settled(self) -> bool:
+        """Close, if the server has come to rest and that is waited for."""
+        lease = self._lease
+        assert lease is not None
+        flow = lease.flow
+        if self.state is State.LEAVING:
+            if not flow.answered or not flow.server.at_border or flow.copying:
+                return False
+            if self._ending is not None:
+                self.fail(self._ending)
+            else:
+                self.close(self._end_reason)
+            return True
+        if self._ending is None or not flow.at_rest:
+            return False
+        self.fail(self._ending)
+        return True
+
+    def _probe(self) -> None:
+        """
+        Look whether a client that sent FIN still reads, by a message it may ignore.
+
+        A client that only closed its sending half reads a ParameterStatus it
+        knows already; the kernel of one that is gone answers by a reset, and
+        the statement can be cancelled.
+        """
+        self._next_probe = None
+        lease = self._lease
+        if self.state is not State.LEAVING or lease is None:
+            return
+        if lease.flow.copying:
+            self.close(self._end_reason)
+            return
+        if lease.flow.server.at_border and not self.end.pending and not lease.server.end.held:
+            name = "application_name"
+            value = lease.server.parameters.get(name, "")
+            self.end.write(messages.parameter_status(name, value))
+        if self.state is State.LEAVING:
+            self._next_probe = self._listener.clock.callLater(_PROBE_EVERY, self._probe)
+
+    # From outside
+
+    def drain(self, reason: str = "proxyd is stopping") -> None:
+        """End the session with 57P01 as soon as it is between two transactions."""
+        fatal = shutdown(reason)
+        if self.state in (State.IDLE, State.WAITING):
+            self.fail(fatal)
+        elif self.state in (State.JOINED, State.LEAVING) and self._lease is not None:
+            self._ending = self._ending or fatal
+            self._lease.flow.watch = True
+            if self.state is State.JOINED:
+                self._settled()
+
+    def kill(self, reason: str) -> None:
+        """End the session now, whatever it is doing."""
+        self.fail(shutdown(reason))
+
+    def cancel(self) -> Deferred[None]:
+        """
+        The client wants its statement stopped.
+
+        Fires when the server has taken note; an idle session is not touched.
+        """
+        done: Deferred[None] = Deferred()
+        if self.state is State.WAITING and self._acquiring is not None:
+            self._acquiring.cancel()
+            done.callback(None)
+        elif self.state is State.JOINED and self._lease is not None:
+            return self._lease.cancel()
+        else:
+            done.callback(None)
+        return done
+
+    def _refuse(self, early: bytes) -> None:
+        """The request was cancelled before a server had it: skip it, and wait for the next."""
+        self.end.write(
+            error_response("ERROR", "57014", "canceling statement due to user request")
+        )
+        self._skip = BatchSkip()
+        self.end.talk(self)
+        self._skipped(early)
+
+    def _skipped(self, data: bytes) -> None:
+        skip = self._skip
+        assert skip is not None
+        try:
+            skip.receive_data(data)
+        except PgProtocolError as error:
+            self.fail(Fatal(error.sqlstate, str(error)))
+            return
+        if not skip.done:
+            self.end.resume()
+            return
+        self._skip = None
+        if skip.terminated:
+            self.close("the client said goodbye")
+            return
+        self.end.write(messages.ready_for_query())
+        if self.state is State.CLOSED:
+            return
+        self._wait()
+        if skip.trailing_data:
+            self.received(self.end, skip.trailing_data)
+
+    # The end
+
+    def fail(self, fatal: Fatal) -> None:
+        """End the session, and tell the client why, if a message border allows it."""
+        if self.state is State.CLOSED:
+            return
+        lease = self._lease
+        at_border = lease is None or (
+            lease.flow.server.at_border and not lease.flow.server.stopped
+        )
+        self._close(fatal.reason, fatal.encode() if at_border else None)
+
+    def close(self, reason: str) -> None:
+        """End the session; the client knows why."""
+        if self.state is not State.CLOSED:
+            self._close(reason, b"")
+
+    def _close(self, reason: str, last_words: bytes | None) -> None:
+        self.state = State.CLOSED
+        if self._next_probe is not None:
+            self._next_probe.cancel()
+            self._next_probe = None
+        if self._acquiring is not None:
+            self._acquiring.cancel()
+        lease, self._lease = self._lease, None
+        end = self.end
+        end.part(self)
+        if lease is not None and not lease.server.end.closed:
+            lease.server.end.talk(lease.server.conversation)
+        if last_words is None:
+            end.abort()
+        elif last_words or end.pending:
+            end.close(last_words)
+        else:
+            end.drop()
+        self._listener.ended(self, reason, lease)
+        if lease is not None:
+            spawn(self._finish(lease), self._log, "ending a lease")
+
+    async def _finish(self, lease: Lease) -> None:
+        """Give the server back."""
+        reason = await lease.finish()
+        if reason:
+            self._log.debug(
+                "session {number}: its server connection was closed: {reason}",
+                number=self.number,
+                reason=reason,
+            )
+
+    # The log
+
+    def _server_error(self, body: bytes) -> None:
+        """The server answered with an error: its code, not its text, which may quote data."""
+        error = parse_error(body)
+        if error.severity in ("FATAL", "PANIC"):
+            self._last_error = error.sqlstate
+        if not self._listener.log_errors:
+            return
+        self._log.info(
+            "[{source}] [{user}] query error: {sqlstate}{text}",
+            source=self.principal.source,
+            user=self.principal.user,
+            sqlstate=error.sqlstate,
+            text=f" {error.message}" if self._listener.log_statements else "",
+        )
+
+    def _statement(self, kind: int, body: bytes, length: int) -> None:
+        """A statement goes to the server, and the log is to show it."""
+        source, user = self.principal.source, self.principal.user
+        if kind == messages.QUERY:
+            self._log.info(
+                "[{source}] [{user}] QUERY: {text}",
+                source=source,
+                user=user,
+                text=query_text(body, length),
+            )
+        else:
+            name, text = parse_text(body, length)
+            self._log.info(
+                "[{source}] [{user}] PARSE: statement='{name}' query='{text}'",
+                source=source,
+                user=user,
+                name=name,
+                text=text,
+            )

@@ -1,0 +1,271 @@
+"""
+The PostgreSQL listener: its sockets, who is logging in, who is in, and how all are sent home.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from collections.abc import Iterable
+
+from OpenSSL import SSL
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger, LogLevel
+
+from proxyd.config.model import Log, Postgres
+from proxyd.net.deadlines import Deadlines
+from proxyd.net.link import End, Link, OwnSocket
+from proxyd.net.listening import Acceptor, open_listener
+from proxyd.net.tasks import spawn
+from proxyd.postgres.answers import Fatal
+from proxyd.postgres.backend_login import Verifier
+from proxyd.postgres.cancel import CancelKeys
+from proxyd.postgres.client_login import ClientLogin
+from proxyd.postgres.client_session import ClientSession
+from proxyd.postgres.directory import Directory
+from proxyd.postgres.lease import Lease
+from proxyd.postgres.pools import Pools
+
+SILENT = 1000
+"""Sockets that may be open at a time without having sent a whole start-up packet."""
+
+GOODBYE_TIME = 10.0
+"""Seconds for which a client's last request goes on after it said goodbye, unseen."""
+
+
+class PostgresListener(Service):
+    """
+    Takes PostgreSQL clients in.
+
+    @ivar settings: the C{postgres} section in force
+    @ivar tls: how TLS is spoken to clients; None: not at all
+    @ivar directory: the databases there are
+    @ivar ready: new clients may come in
+    @ivar draining: no new clients, and those that are here go when they can
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: object,
+        link: Link,
+        settings: Postgres,
+        log: Log,
+        tls: SSL.Context | None,
+        directory: Directory,
+        pools: Pools,
+    ) -> None:
+        self._reactor = reactor
+        self.link = link
+        self.clock = link.clock
+        self.settings = settings
+        self.tls = tls
+        self.directory = directory
+        self.pools = pools
+        self.verifier = Verifier(self.clock)
+        self.keys: CancelKeys[ClientSession] = CancelKeys()
+        self.ready = False
+        self.draining = False
+        self.goodbye_time = GOODBYE_TIME
+        self.refusals = 0
+        self.shed = 0
+        self.use_log(log)
+        self._acceptors: list[Acceptor] = []
+        self._numbers = itertools.count(1)
+        self._sessions: set[ClientSession] = set()
+        self._logins: dict[ClientLogin, Deferred[None]] = {}
+        self._deadlines: Deadlines[ClientLogin] = Deadlines(
+            self.clock, settings.auth_timeout, self._too_late
+        )
+        self._silent: dict[ClientLogin, None] = {}
+        self._empty: list[Deferred[None]] = []
+
+    def use_log(self, log: Log) -> None:
+        """Log what this section asks for."""
+        self.log_statements = log.statements != "off"
+        self.log_errors = LogLevel.levelWithName(log.level) <= LogLevel.info
+
+    # What is known of it
+
+    @property
+    def sessions(self) -> Iterable[ClientSession]:
+        """All sessions of clients that are logged in."""
+        return tuple(self._sessions)
+
+    @property
+    def full(self) -> bool:
+        """Whether C{max_clients} are here."""
+        return len(self._sessions) + len(self._logins) - len(self._silent) > self.settings.max_clients
+
+    @property
+    def addresses(self) -> list[object]:
+        """Where it listens."""
+        return [acceptor.address for acceptor in self._acceptors]
+
+    def next_number(self) -> int:
+        """A session's number, used once."""
+        return next(self._numbers)
+
+    # Service
+
+    def open(self) -> None:
+        """
+        Open the listening sockets.
+
+        @raise StartError: one can't be opened
+        """
+        for listener in self.settings.listen:
+            self._acceptors.append(open_listener(self._reactor, listener, self._accepted))
+            self._log.info("PostgreSQL clients are welcome at {place}", place=listener.text)
+
+    def adopt(
+        self, settings: Postgres, log: Log, tls: SSL.Context | None, directory: Directory
+    ) -> None:
+        """
+        Use another configuration for the clients that come from now on.
+
+        The listening sockets stay as they are.
+        """
+        self.settings = settings
+        self.tls = tls
+        self.directory = directory
+        self.use_log(log)
+
+    def startService(self) -> None:
+        """Let clients in."""
+        super().startService()
+        self.ready = True
+
+    def drain(self) -> Deferred[None]:
+        """
+        Send everybody home as soon as they are between two transactions.
+
+        New clients are told 57P03. Fires when nobody is left.
+        """
+        self.draining = True
+        for session in list(self._sessions):
+            session.drain()
+        done: Deferred[None] = Deferred()
+        self._empty.append(done)
+        self._look_empty()
+        return done
+
+    async def _stop(self) -> None:
+        for acceptor in self._acceptors:
+            await acceptor.stop()
+        self._acceptors.clear()
+        self.abort("proxyd stops")
+        self._deadlines.stop()
+
+    def stopService(self) -> Deferred[None]:
+        """Close the listening sockets, and all sessions that are still there."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    def abort(self, reason: str) -> None:
+        """End everything now."""
+        for task in list(self._logins.values()):
+            task.cancel()
+        for session in list(self._sessions):
+            session.kill(reason)
+
+    # Clients that are logging in
+
+    def _accepted(self, sock: socket.socket, address: object) -> None:
+        """A client is here."""
+        login = ClientLogin(self, address)
+        login.conversation.end = End(
+            self.link, sock, OwnSocket(sock), login.conversation, paused=True
+        )
+        self._silent[login] = None
+        self._deadlines.add(login)
+        if len(self._silent) > SILENT:
+            oldest = next(iter(self._silent))
+            self.shed += 1
+            self._send_away(oldest, "too many silent connections")
+        task = self._logins[login] = spawn(login.run(), self._log, "a login")
+        task.addBoth(lambda _: self._login_over(login))
+
+    def spoken(self, login: ClientLogin) -> None:
+        """A client has sent a whole start-up packet."""
+        self._silent.pop(login, None)
+
+    def verified(self, login: ClientLogin) -> None:
+        """A client's password was verified: C{auth_timeout} is over for it."""
+        self._deadlines.discard(login)
+
+    def refused(self, login: ClientLogin, user: str, fatal: Fatal) -> None:
+        """A login failed."""
+        self.refusals += 1
+        self._log.warn(
+            "[{source}] [{user}] login refused: {sqlstate} {reason}",
+            source=login.source,
+            user=user,
+            sqlstate=fatal.sqlstate,
+            reason=fatal.reason,
+        )
+
+    async def cancel(self, pid: int, key: bytes) -> None:
+        """Serve a cancel request; done when the server has taken note. A wrong key does nothing."""
+        session = self.keys.find(pid, key)
+        if session is not None:
+            await session.cancel()
+
+    def _too_late(self, login: ClientLogin) -> None:
+        self._send_away(login, "it did not log in in time")
+
+    def _send_away(self, login: ClientLogin, reason: str) -> None:
+        self._silent.pop(login, None)
+        self._log.debug("[{source}] closed: {reason}", source=login.source, reason=reason)
+        task = self._logins.get(login)
+        if task is not None:
+            task.cancel()
+
+    def _login_over(self, login: ClientLogin) -> None:
+        self._logins.pop(login, None)
+        self._silent.pop(login, None)
+        self._deadlines.discard(login)
+        self._look_empty()
+
+    # Clients that are in
+
+    def begun(self, session: ClientSession) -> None:
+        """A client logged in."""
+        self._sessions.add(session)
+        session.pool.clients += 1
+        self._log.debug(
+            "[{source}] [{user}] logged in to {database} as session {number}",
+            source=session.principal.source,
+            user=session.principal.user,
+            database=session.database,
+            number=session.number,
+        )
+
+    def ended(self, session: ClientSession, reason: str, lease: Lease | None) -> None:
+        """A session is over: the one line that says so."""
+        if session.pid:
+            self.keys.forget(session.pid)
+        if session in self._sessions:
+            self._sessions.discard(session)
+            session.pool.clients -= 1
+        self._log.info(
+            "[{source}] [{user}] session {number} on {database} ended after {seconds:.1f} s: "
+            "{received} bytes in, {sent} bytes out, {reason}",
+            source=session.principal.source,
+            user=session.principal.user,
+            number=session.number,
+            database=session.database,
+            seconds=self.clock.seconds() - session.began,
+            received=session.end.received,
+            sent=session.end.sent,
+            reason=reason,
+        )
+        self._look_empty()
+
+    def _look_empty(self) -> None:
+        if self.draining and not self._sessions:
+            waiting, self._empty = self._empty, []
+            for done in waiting:
+                done.callback(None)

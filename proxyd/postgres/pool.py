@@ -1,0 +1,408 @@
+"""
+The pool: the server connections of one user at one database, and who waits for one.
+
+A connection is idle here, or opening, or out on a lease. What state it must be
+in to come back is said by L{proxyd.postgres.lease}; here is only said how many
+there are, how old they get, and whose turn it is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from proxyd.config.model import Connection
+from proxyd.errors import DialError, ProtocolError
+from proxyd.net.deadlines import Deadlines
+from proxyd.net.tasks import spawn
+from proxyd.postgres.answers import Refused, draining, pool_full, service_refused, unreachable
+from proxyd.postgres.conversation import Lost
+from proxyd.postgres.server import Account, Server
+from proxyd.postgres.server_connection import Failed, ServerConnection
+from proxyd.target import Principal
+from proxyd.wire.pg import messages
+
+JITTER = 0.1
+"""By how much of itself a lifetime is shortened at most, so that not all end at once."""
+
+_FIRST_RETRY, _LAST_RETRY = 0.5, 30.0
+_STARTING_UP = "57P03"
+_SERVICE = Principal("", "proxyd")
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a pool has done since it was made; each only grows."""
+
+    acquire_count: int = 0
+    acquire_waited: int = 0
+    acquire_timeouts: int = 0
+    opened: int = 0
+    open_failures: int = 0
+    reset_failures: int = 0
+    lost: int = 0
+    max_lifetime_closed: int = 0
+    max_idle_time_closed: int = 0
+    max_idle_closed: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """The counters by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+class Pool:
+    """
+    The server connections of one user at one database.
+
+    @ivar database: the database they are at
+    @ivar counters: what was done so far
+    @ivar parameters: what a server told of itself at the last login; empty as
+        long as there was none
+    @ivar learnt: the value that the server tells for a setting it was given,
+        by C{(name, value given)}
+    @ivar clients: how many clients are logged in on this pool
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        server: Server,
+        account: Account,
+        database: str,
+        clock: IReactorTime,
+        random: Callable[[], float],
+        keep_warm: bool,
+    ) -> None:
+        """
+        @param account: the service user
+        @param random: a number from 0 up to 1, for jitter
+        @param keep_warm: hold the minimum also when no client is there
+        """
+        self.server = server
+        self.settings: Connection = server.connection
+        self.database = database
+        self.counters = Counters()
+        self.parameters: dict[str, str] = {}
+        self.learnt: dict[tuple[str, str], str] = {}
+        self.clients = 0
+        self.last_error = ""
+        self.keep_warm = keep_warm
+        self._account = account
+        self._clock = clock
+        self._random = random
+        self._idle: deque[ServerConnection] = deque()
+        self._in_use: set[ServerConnection] = set()
+        self._opening = 0
+        self._waiting: Deadlines[Deferred[ServerConnection]] = Deadlines(
+            clock, self.settings.acquire_timeout, self._waited_too_long
+        )
+        self._retry: IDelayedCall | None = None
+        self._retry_after = _FIRST_RETRY
+        self._not_before = 0.0
+        self._last_used = clock.seconds()
+        self._closed = False
+        self._log.info("pool {pool} made", pool=self.name)
+
+    # What is known of it
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        return f"{self.settings.name}/{self.database}/{self._account.user}"
+
+    @property
+    def total(self) -> int:
+        """Connections that are there or being opened."""
+        return len(self._idle) + len(self._in_use) + self._opening
+
+    @property
+    def idle(self) -> int:
+        """Connections that nobody uses."""
+        return len(self._idle)
+
+    @property
+    def in_use(self) -> int:
+        """Connections on a lease, in a reset or in a health check."""
+        return len(self._in_use)
+
+    @property
+    def waiting(self) -> int:
+        """Clients that wait for a connection."""
+        return len(self._waiting)
+
+    @property
+    def user(self) -> str:
+        """The service user."""
+        return self._account.user
+
+    def unused_for(self, now: float) -> float:
+        """Seconds since somebody wanted a connection; 0 while somebody has one."""
+        if self._in_use or self._waiting or self.clients:
+            return 0.0
+        return now - self._last_used
+
+    # Who gets one
+
+    def acquire(self) -> Deferred[ServerConnection]:
+        """
+        A connection that is idle and reset, in the order of asking.
+
+        Fails with L{Fatal}: 53300 after C{acquire_timeout}, or why none can be
+        opened. Cancel it to give up the place.
+        """
+        self.counters.acquire_count += 1
+        self._last_used = self._clock.seconds()
+        done: Deferred[ServerConnection] = Deferred(self._waiting.discard)
+        if self._closed:
+            done.errback(draining())
+            return done
+        if not self._waiting:
+            server = self._take_idle()
+            if server is not None:
+                done.callback(server)
+                return done
+        self.counters.acquire_waited += 1
+        self._waiting.add(done)
+        self._open_wanted()
+        return done
+
+    def give_back(self, server: ServerConnection) -> None:
+        """Take back a connection whose lease is over, and which was reset."""
+        self._in_use.discard(server)
+        self._offer(server)
+
+    def discard(self, server: ServerConnection) -> None:
+        """A connection that was out on a lease is closed, or about to be."""
+        self._in_use.discard(server)
+        self._open_wanted()
+
+    def _take_idle(self) -> ServerConnection | None:
+        """The connection used last of those that are idle and alive."""
+        while self._idle:
+            server = self._idle.pop()
+            server.wake()
+            if server.end.closed or server.end.stirring or server.conversation.early:
+                # What it has to say is for nobody: it died, or it is no longer in order.
+                self.counters.lost += 1
+                server.abort()
+                continue
+            self._in_use.add(server)
+            return server
+        return None
+
+    def _offer(self, server: ServerConnection) -> None:
+        """An idle connection is here: for whoever waits, or for later."""
+        now = self._clock.seconds()
+        if self._closed:
+            server.goodbye()
+            return
+        if now >= server.expires:
+            self.counters.max_lifetime_closed += 1
+            self._say_goodbye(server, "its lifetime is over")
+            self._open_wanted()
+            return
+        waiting = self._waiting.oldest
+        if waiting is not None:
+            self._waiting.discard(waiting)
+            self._in_use.add(server)
+            waiting.callback(server)
+            return
+        if len(self._idle) >= self.settings.max_idle_connections:
+            self.counters.max_idle_closed += 1
+            self._say_goodbye(server, "there are idle ones enough")
+            return
+        server.idle_since = now
+        self._idle.append(server)
+        server.rest(lambda: self._stirred(server))
+
+    def _waited_too_long(self, done: Deferred[ServerConnection]) -> None:
+        self.counters.acquire_timeouts += 1
+        done.errback(pool_full(self.settings.acquire_timeout, self.settings.max_open_connections))
+
+    # Opening
+
+    def _open_wanted(self) -> None:
+        """Open as many as are waited for, or missing at the minimum, within the maximum."""
+        if self._closed or self._clock.seconds() < self._not_before:
+            return
+        wanted = len(self._waiting)
+        if self.keep_warm or self.clients:
+            wanted = max(wanted, self._minimum - len(self._idle))
+        room = self.settings.max_open_connections - self.total
+        for _ in range(min(wanted - self._opening, room)):
+            self._open_one()
+
+    @property
+    def _minimum(self) -> int:
+        return min(self.settings.min_idle_connections, self.settings.max_idle_connections)
+
+    def _open_one(self) -> None:
+        self._opening += 1
+        spawn(self._open(), self._log, "opening a server connection")
+
+    async def _open(self) -> None:
+        try:
+            server = await self.server.login(self._account, self.database, {}, _SERVICE)
+        except (DialError, Refused) as error:
+            self._opening -= 1
+            self._failed(error)
+            return
+        except BaseException:
+            self._opening -= 1
+            raise
+        self._opening -= 1
+        self.counters.opened += 1
+        self._retry_after = _FIRST_RETRY
+        self.last_error = ""
+        lifetime = self.settings.connection_max_lifetime
+        server.expires = server.created + lifetime * (1 - JITTER * self._random())
+        self.parameters = dict(server.parameters)
+        self._log.debug("pool {pool}: connection opened to {address}", pool=self.name, address=str(server.address))
+        self._offer(server)
+
+    def _failed(self, error: DialError | Refused) -> None:
+        """A connection could not be opened: who waits is told, unless others may still help."""
+        self.counters.open_failures += 1
+        if isinstance(error, Refused):
+            fatal = service_refused(error.error)
+        else:
+            fatal = unreachable(error)
+        delay = self._retry_after * (0.5 + self._random() / 2)
+        self._retry_after = min(self._retry_after * 2, _LAST_RETRY)
+        starting = fatal.sqlstate == _STARTING_UP
+        if starting:
+            self._retry_after = _FIRST_RETRY
+        self._not_before = self._clock.seconds() + delay
+        if fatal.reason != self.last_error:
+            self._log.error(
+                "pool {pool}: no connection: {reason}", pool=self.name, reason=fatal.reason
+            )
+        self.last_error = fatal.reason
+        if not self._in_use and not self._opening and not starting:
+            for done in list(self._waiting):
+                self._waiting.discard(done)
+                done.errback(fatal)
+        if self._retry is None and not self._closed:
+            self._retry = self._clock.callLater(delay, self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._open_wanted()
+
+    # Care
+
+    def tick(self, now: float) -> None:
+        """Renew, thin out and check: called about once a second."""
+        self._renew(now)
+        self._thin_out(now)
+        self._open_wanted()
+        for server in [s for s in self._idle if now - s.checked >= self.settings.health_check_period]:
+            self._idle.remove(server)
+            self._in_use.add(server)
+            server.wake()
+            spawn(self._check(server), self._log, "checking a server connection")
+
+    def _renew(self, now: float) -> None:
+        """
+        End the idle connections whose lifetime is over.
+
+        At the minimum a new one is opened first: the old one goes when it is there.
+        """
+        for server in [server for server in self._idle if now >= server.expires]:
+            missing = self._minimum - (len(self._idle) - 1)
+            warm = self.keep_warm or self.clients
+            if warm and missing > 0 and now < server.expires + self.settings.connect_timeout:
+                if self._opening < missing and self.total < self.settings.max_open_connections:
+                    self._open_one()
+                if self._opening:
+                    continue
+            self._idle.remove(server)
+            self.counters.max_lifetime_closed += 1
+            self._say_goodbye(server, "its lifetime is over")
+
+    def _thin_out(self, now: float) -> None:
+        """End the connections that were idle too long, down to the minimum."""
+        least = self._minimum if self.keep_warm or self.clients else 0
+        while len(self._idle) > least:
+            server = self._idle[0]
+            if now - server.idle_since < self.settings.connection_max_idle_time:
+                break
+            self._idle.popleft()
+            self.counters.max_idle_time_closed += 1
+            self._say_goodbye(server, "it was idle too long")
+
+    async def _check(self, server: ServerConnection) -> None:
+        """See whether an idle connection still answers."""
+        answering = Deferred.fromCoroutine(server.run(messages.query("")))
+        answering.addTimeout(self.settings.connect_timeout, self._clock)
+        try:
+            await answering
+        except Exception as error:
+            if not isinstance(error, (Lost, Failed, ProtocolError, TimeoutError)):
+                self._log.failure("pool {pool}: health check", pool=self.name)
+            self.counters.lost += 1
+            server.abort()
+            self.discard(server)
+            return
+        server.checked = self._clock.seconds()
+        idle_since = server.idle_since
+        self.give_back(server)
+        server.idle_since = idle_since
+
+    def _stirred(self, server: ServerConnection) -> None:
+        """An idle connection said something, or ended."""
+        reason = server.overheard()
+        if not reason:
+            server.rest(lambda: self._stirred(server))
+            self.parameters = dict(server.parameters)
+            return
+        if server in self._idle:
+            self._idle.remove(server)
+            self.counters.lost += 1
+        self._log.debug(
+            "pool {pool}: an idle connection ended: {reason}", pool=self.name, reason=reason
+        )
+        server.abort()
+
+    def _say_goodbye(self, server: ServerConnection, reason: str) -> None:
+        self._log.debug("pool {pool}: connection closed: {reason}", pool=self.name, reason=reason)
+        server.goodbye()
+
+    # The end
+
+    def close(self, heir: Pool | None = None) -> None:
+        """
+        Close what is idle now, and what is in use when it comes back.
+
+        @param heir: the pool that those who wait go over to; None: they are
+            turned away
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._log.info("pool {pool} closed", pool=self.name)
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        while self._idle:
+            self._idle.pop().goodbye()
+        for done in list(self._waiting):
+            self._waiting.discard(done)
+            if heir is None:
+                done.errback(draining())
+            else:
+                heir.acquire().chainDeferred(done)
+        self._waiting.stop()
+
+    def abort(self) -> None:
+        """Close everything at once."""
+        self.close()
+        for server in list(self._in_use):
+            server.abort()
+        self._in_use.clear()

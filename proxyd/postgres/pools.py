@@ -1,0 +1,120 @@
+"""
+All pools of the process, by what they are pools of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from proxyd.config.model import Connection
+from proxyd.postgres.pool import Pool
+from proxyd.postgres.server import Account, Server
+
+_TICK = 1.0
+
+
+class Pools(Service):
+    """
+    One pool for each (connection, database), made when it is first needed.
+
+    Pools of connections whose DSN names a database are kept warm from the
+    start; others as long as a client is there, and a while longer.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, random: Callable[[], float]) -> None:
+        """@param random: a number from 0 up to 1, for jitter"""
+        self._clock = clock
+        self._random = random
+        self._pools: dict[tuple[str, str], Pool] = {}
+        self._accounts: dict[str, Account] = {}
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = clock
+
+    def __iter__(self) -> Iterator[Pool]:
+        return iter(list(self._pools.values()))
+
+    def serve(self, servers: Mapping[str, Server]) -> None:
+        """
+        Use these servers from now on.
+
+        A pool whose connection is unchanged stays as it is. Where it changed,
+        new leases come from a new pool, and the old one closes as its leases
+        end.
+
+        @raise StartError: a service user's password can't be read
+        """
+        accounts = {name: _account(server.connection) for name, server in servers.items()}
+        self._accounts = accounts
+        for key, pool in list(self._pools.items()):
+            server = servers.get(key[0])
+            if server is not None and server.connection == pool.settings:
+                pool.server = server
+                continue
+            del self._pools[key]
+            heir = None if server is None else self.get(server, key[1])
+            pool.close(heir)
+        for server in servers.values():
+            if server.connection.dsn.database is not None:
+                self.get(server, server.connection.dsn.database)
+
+    def get(self, server: Server, database: str) -> Pool:
+        """The pool of a connection at a database."""
+        key = (server.connection.name, database)
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = Pool(
+                server,
+                self._accounts[server.connection.name],
+                database,
+                self._clock,
+                self._random,
+                keep_warm=server.connection.dsn.database is not None,
+            )
+        return pool
+
+    def startService(self) -> None:
+        """Begin to open, renew and close."""
+        super().startService()
+        self._ticking.start(_TICK).addErrback(
+            lambda failure: self._log.failure("the pools' clock stopped", failure)
+        )
+
+    def stopService(self) -> None:
+        """Close all connections: by now no client uses one."""
+        if self._ticking.running:
+            self._ticking.stop()
+        for pool in self:
+            pool.abort() if pool.in_use else pool.close()
+        self._pools.clear()
+        super().stopService()
+
+    def _tick(self) -> None:
+        now = self._clock.seconds()
+        for key, pool in list(self._pools.items()):
+            try:
+                pool.tick(now)
+            except Exception:
+                self._log.failure("pool {pool}", pool=pool.name)
+            if (
+                not pool.keep_warm
+                and not pool.total
+                and pool.unused_for(now) > pool.settings.connection_max_idle_time
+            ):
+                del self._pools[key]
+                pool.close()
+
+
+def _account(connection: Connection) -> Account:
+    """The service user of a connection, with its password."""
+    password = connection.password
+    return Account(
+        connection.dsn.user or "",
+        None if password is None else password.read().encode("utf-8", "surrogateescape"),
+    )

@@ -1,0 +1,190 @@
+"""
+A client's start-up settings: which may be asked for, and what the client is told of them.
+
+They reach the server as bound values of C{set_config}, when a connection is
+leased; never the connection on which a password is tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from proxyd.postgres.answers import Fatal
+from proxyd.postgres.pool import Pool
+from proxyd.wire.pg.startup import split_options
+
+Setting = tuple[str, str]
+
+NAME_LIMIT = 63
+"""Bytes of a name in PostgreSQL (NAMEDATALEN - 1)."""
+
+_LEARNT_LIMIT = 1000
+
+REPORTED = {
+    name.lower(): name
+    for name in (
+        "application_name",
+        "client_encoding",
+        "DateStyle",
+        "IntervalStyle",
+        "standard_conforming_strings",
+        "TimeZone",
+    )
+}
+"""Settings a client may make that PostgreSQL reports by ParameterStatus, by their lower-case name."""
+
+ALLOWED = frozenset(REPORTED) | frozenset(
+    """
+    array_nulls backslash_quote bytea_output check_function_bodies client_connection_check_interval
+    client_min_messages commit_delay constraint_exclusion cpu_index_tuple_cost cpu_operator_cost
+    cpu_tuple_cost cursor_tuple_fraction debug_print_plan default_statistics_target
+    default_table_access_method default_tablespace default_text_search_config
+    default_toast_compression default_transaction_deferrable default_transaction_isolation
+    default_transaction_read_only effective_cache_size enable_async_append enable_bitmapscan
+    enable_gathermerge enable_hashagg enable_hashjoin enable_incremental_sort enable_indexonlyscan
+    enable_indexscan enable_material enable_memoize enable_mergejoin enable_nestloop
+    enable_parallel_append enable_parallel_hash enable_partition_pruning
+    enable_partitionwise_aggregate enable_partitionwise_join enable_seqscan enable_sort
+    enable_tidscan escape_string_warning extra_float_digits force_parallel_mode from_collapse_limit
+    geqo geqo_threshold gin_fuzzy_search_limit hash_mem_multiplier idle_in_transaction_session_timeout
+    idle_session_timeout jit jit_above_cost join_collapse_limit lc_messages lc_monetary lc_numeric
+    lc_time lock_timeout logical_decoding_work_mem maintenance_work_mem max_parallel_workers_per_gather
+    parallel_leader_participation parallel_setup_cost parallel_tuple_cost password_encryption
+    plan_cache_mode quote_all_identifiers random_page_cost row_security search_path seq_page_cost
+    statement_timeout synchronize_seqscans synchronous_commit temp_buffers temp_tablespaces
+    timezone_abbreviations transaction_timeout transform_null_equals vacuum_cost_delay work_mem
+    xmlbinary xmloption
+    """.split()
+)
+"""What a start-up packet may set; names with a dot (settings of extensions) too."""
+
+NEVER = frozenset(("role", "session_authorization"))
+
+_TRUE = frozenset(("on", "true", "yes", "1", "t", "y"))
+_FALSE = frozenset(("off", "false", "no", "0", "f", "n"))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """
+    What a client's start-up packet asks for.
+
+    @param pairs: names in lower case and values, in the order in which
+        PostgreSQL would apply them, each name once
+    """
+
+    pairs: tuple[Setting, ...]
+
+    @property
+    def application_name(self) -> str:
+        """The client's own name for itself; empty when it gave none."""
+        return dict(self.pairs).get("application_name", "")
+
+    def stamped(self, user: str) -> Settings:
+        """The same with C{user|application_name}: a hint to whom a session belongs."""
+        stamp = clean_name(f"{user}|{self.application_name}")
+        others = tuple(pair for pair in self.pairs if pair[0] != "application_name")
+        return Settings((*others, ("application_name", stamp)))
+
+    def with_role(self, role: str) -> Settings:
+        """The same, acting as C{role}."""
+        return Settings((*self.pairs, ("role", role)))
+
+
+def clean_name(text: str) -> str:
+    """As PostgreSQL keeps an application_name: printable ASCII, at most 63 bytes."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text)[:NAME_LIMIT]
+
+
+def read_settings(parameters: Mapping[str, str]) -> Settings:
+    """
+    The settings of a start-up packet.
+
+    @param parameters: the packet's, without protocol options
+    @raise Fatal: replication is asked for, or a setting that no client may make
+    @raise PgProtocolError: C{options} can't be read
+    """
+    pairs: dict[str, str] = {}
+    _refuse_replication(parameters.get("replication"))
+    for name, value in split_options(parameters.get("options", "")):
+        pairs[_checked(name)] = value
+    for name, value in parameters.items():
+        if name not in ("user", "database", "options", "replication"):
+            pairs[_checked(name)] = value
+    return Settings(tuple(pairs.items()))
+
+
+def _checked(name: str) -> str:
+    lower = name.lower()
+    if lower in NEVER:
+        raise Fatal(
+            "42501",
+            f'permission denied to set parameter "{lower}" at connection start',
+            hint=f"Use SET {lower.upper().replace('_', ' ')} after connecting.",
+        )
+    if lower not in ALLOWED and "." not in lower:
+        raise Fatal(
+            "42704",
+            f'unrecognized configuration parameter "{name}"',
+            hint="proxyd takes the usual settings at connection start; others can be SET afterwards.",
+        )
+    return lower
+
+
+def _refuse_replication(value: str | None) -> None:
+    if value is None or value.lower() in _FALSE:
+        return
+    if value.lower() in _TRUE or value == "database":
+        raise Fatal(
+            "0A000",
+            "replication is not offered through proxyd",
+            hint="Connect to the database server itself for replication.",
+        )
+    raise Fatal("22023", f'invalid value for parameter "replication": "{value}"')
+
+
+def told(pool: Pool, settings: Settings) -> dict[str, str] | None:
+    """
+    What a client is told by ParameterStatus before a server is leased to it.
+
+    @return: None when only a server can tell: nothing was learnt yet, or a
+        setting is one that the pool does not know the effect of
+    """
+    if not pool.parameters:
+        return None
+    effective = dict(pool.parameters)
+    for name, value in settings.pairs:
+        if name == "role":
+            continue
+        reported = REPORTED.get(name)
+        if reported is None:
+            return None
+        if name == "application_name" and value == clean_name(value):
+            effective[reported] = value
+            continue
+        learnt = pool.learnt.get((name, value))
+        if learnt is None:
+            return None
+        effective[reported] = learnt
+    return effective
+
+
+def wanted(settings: Settings, parameters: Mapping[str, str]) -> list[Setting]:
+    """The settings that a server must be given: those it doesn't report the value of already."""
+    return [
+        (name, value)
+        for name, value in settings.pairs
+        if name not in REPORTED or parameters.get(REPORTED[name]) != value
+    ]
+
+
+def learn(pool: Pool, settings: Settings, parameters: Mapping[str, str]) -> None:
+    """Remember what a server reports for the settings it was just given."""
+    if len(pool.learnt) >= _LEARNT_LIMIT:
+        pool.learnt.clear()
+    for name, value in settings.pairs:
+        if name in REPORTED and name != "application_name":
+            reported = parameters.get(REPORTED[name])
+            if reported is not None:
+                pool.learnt[name, value] = reported

@@ -1,0 +1,47 @@
+"""
+Whom a connection is for, and where it is to go.
+
+Plain values that every floor may hold; how a target is reached is the
+dialer's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """
+    Where a connection is to go.
+
+    @param host: a host name, an IP address in text, or (starting with C{/})
+        the path of a UNIX socket
+    @param port: the TCP port; not looked at for a UNIX socket
+    """
+
+    host: str
+    port: int
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether this is the path of a UNIX socket."""
+        return self.host.startswith("/")
+
+    def __str__(self) -> str:
+        if self.is_unix:
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """
+    Who asks: a client's name, and the address it came from.
+
+    @param user: the name it logged in with; empty before a login
+    @param source: its address as text, or C{unix} for a local socket
+    """
+
+    user: str
+    source: str

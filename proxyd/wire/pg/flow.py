@@ -1,0 +1,253 @@
+"""
+What each side of an established PostgreSQL session still owes the other.
+
+From message headers alone (PostgreSQL protocol chapter, "Message Flow") a
+L{Flow} knows the transaction status, whether the server has answered all it
+was asked, and whether either side is in the middle of a message: what must be
+known before a server connection may go to somebody else. Where headers can't
+tell, it says so in L{Flow.doubt}, and the connection must be closed.
+
+The marks of the queue: Query and FunctionCall (each answered by one
+ReadyForQuery), Sync (the same, unless the server is in COPY IN and swallows
+it), CopyDone and CopyFail (which end a COPY IN). A failing COPY IN with a Sync
+in front of its CopyDone is the case nobody can count: an error on a data row
+comes after the Sync was swallowed and gives one ReadyForQuery, an error in a
+BEFORE STATEMENT trigger comes before it and gives two.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from proxyd.wire.pg.scanner import BODY, DATA, HEADER, MARK, PASS, READY, STOP, Scanner, mask
+
+_QUERY, _SYNC, _FUNCTION_CALL = b"QSF"
+_PARSE = ord("P")
+_COPY_DONE, _COPY_FAIL = b"cf"
+_READY_FOR_QUERY = ord("Z")
+_COMMAND_COMPLETE = ord("C")
+_COPY_IN_RESPONSE = ord("G")
+_COPY_BOTH_RESPONSE = ord("W")
+_ERROR_RESPONSE = ord("E")
+_PARAMETER_STATUS = ord("S")
+
+IDLE = ord("I")
+_STATUSES = b"ITE"
+_ENDS_BATCH = frozenset(b"QSF") | {0}
+_ENDS_COPY = frozenset(b"cf")
+
+STATEMENT_LIMIT = 2048
+"""How many bytes of a Query or Parse are handed on, for the log."""
+
+MESSAGE_LIMIT = 8192
+"""How many bytes of a server's ParameterStatus or ErrorResponse are handed on."""
+
+_CLIENT = mask({"PBDEHC": PASS, "d": DATA, "QSF": HEADER, "cf": MARK, "X": STOP})
+_CLIENT_STATEMENTS = mask({"BDEHC": PASS, "d": DATA, "QP": BODY, "SF": HEADER, "cf": MARK, "X": STOP})
+_SERVER = mask({"123ACDHINTVdcnst": PASS, "GW": HEADER, "ES": BODY, "Z": READY})
+_SERVER_COPYING = mask({"123ADHINTVdcnst": PASS, "CGW": HEADER, "ES": BODY, "Z": READY})
+
+
+class Flow:
+    """
+    The bookkeeping of one client's session on one server connection.
+
+    Scan what the client sends with L{client}, what the server sends with
+    L{server}; after each chunk look at L{alert}.
+
+    @ivar client: the scanner of what the client sends
+    @ivar server: the scanner of what the server sends
+    @ivar status: the transaction status the server told last: C{I}, C{T} or
+        C{E}, as an int
+    @ivar doubt: why this server connection must not be used again; empty when
+        there is no reason
+    @ivar alert: something happened that whoever joined the two must look at:
+        L{client} or L{server} stopped, or, with L{watch} set, the server came
+        to rest
+    @ivar watch: say when the server comes to rest
+    @ivar ready_count: how many ReadyForQuery have come: requests answered
+    """
+
+    __slots__ = (
+        "_copying",
+        "_early_sync",
+        "_hurried",
+        "_on_error",
+        "_on_parameter",
+        "_on_statement",
+        "_owed",
+        "alert",
+        "client",
+        "doubt",
+        "ready_count",
+        "server",
+        "status",
+        "watch",
+    )
+
+    def __init__(
+        self,
+        on_parameter: Callable[[bytes], None],
+        on_error: Callable[[bytes], None],
+        on_statement: Callable[[int, bytes, int], None] | None = None,
+    ) -> None:
+        """
+        @param on_parameter: takes the body of each ParameterStatus
+        @param on_error: takes the body (its start) of each ErrorResponse
+        @param on_statement: takes kind, start of the body and its length for
+            each Query and Parse; None when nobody wants to see them
+        """
+        self.client = Scanner(
+            "frontend",
+            _CLIENT if on_statement is None else _CLIENT_STATEMENTS,
+            self._client_sent,
+            self._stopped,
+            STATEMENT_LIMIT,
+        )
+        self.server = Scanner(
+            "backend", _SERVER, self._server_sent, self._stopped, MESSAGE_LIMIT
+        )
+        self.status = IDLE
+        self.doubt = ""
+        self.alert = False
+        self.watch = False
+        self.ready_count = 0
+        self._owed: deque[int] = deque()
+        self._copying = False
+        self._early_sync = False
+        self._hurried = False
+        self._on_parameter = on_parameter
+        self._on_error = on_error
+        self._on_statement = on_statement
+
+    def __repr__(self) -> str:
+        owed = bytes(self._owed).decode("ascii")
+        return f"<Flow status={chr(self.status)} owed={owed!r} doubt={self.doubt!r}>"
+
+    @property
+    def batch_open(self) -> bool:
+        """Whether the client has begun an extended batch and not yet sent its Sync."""
+        return self.client.last not in _ENDS_BATCH
+
+    @property
+    def copying(self) -> bool:
+        """Whether the server waits for the data of a COPY IN."""
+        return self._copying
+
+    @property
+    def answered(self) -> bool:
+        """Whether the server owes no ReadyForQuery: all that was asked is answered."""
+        return not self._copying and all(mark in _ENDS_COPY for mark in self._owed)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the session is between two transactions and nobody owes anything."""
+        return (
+            self.status == IDLE
+            and self.answered
+            and not self.batch_open
+            and self.server.at_border
+            and self.client.at_border
+        )
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the server, once reset, may serve somebody else."""
+        return not self.doubt and self.at_rest
+
+    def _stopped(self) -> None:
+        """One side's scan stopped: the client said goodbye, or one broke the protocol."""
+        if self.server.stopped:
+            self.doubt = "the server broke the protocol"
+        self.alert = True
+
+    def _client_sent(self, kind: int, body: bytes, length: int) -> None:
+        """Note what the server will have to answer."""
+        if kind == _PARSE:
+            assert self._on_statement is not None
+            self._on_statement(kind, body, length)
+            return
+        if (kind == _QUERY or kind == _FUNCTION_CALL) and self.batch_open:
+            # Should the batch fail, the server skips this one too, up to a Sync.
+            self._hurried = True
+        self._owed.append(kind)
+        if kind == _SYNC and self._copying:
+            self._early_sync = self._sync_before_end()
+        if kind == _QUERY and self._on_statement is not None:
+            self._on_statement(kind, body, length)
+
+    def _server_sent(self, kind: int, body: bytes, length: int) -> None:
+        """Cross off what the server has answered."""
+        if kind == _READY_FOR_QUERY:
+            self._ready(body, length)
+        elif kind == _PARAMETER_STATUS:
+            if len(body) == length:
+                self._on_parameter(body)
+            else:
+                self.doubt = "the server sent an oversized ParameterStatus"
+        elif kind == _ERROR_RESPONSE:
+            if self._hurried or self._early_sync:
+                self.doubt = "an error came while requests were sent ahead"
+            self._end_copy()
+            self._on_error(body)
+        elif kind == _COPY_IN_RESPONSE:
+            self._copying = True
+            self.server.mask = _SERVER_COPYING
+            self._early_sync = self._sync_before_end()
+        elif kind == _COMMAND_COMPLETE:
+            self._copied()
+        else:
+            self.doubt = "the server began a replication stream"
+
+    def _ready(self, body: bytes, length: int) -> None:
+        self.ready_count += 1
+        status = body[0] if length == 1 else 0
+        if status not in _STATUSES:
+            self.doubt = "the server sent a malformed ReadyForQuery"
+            return
+        self.status = status
+        if self._copying:
+            self._end_copy()
+            self.doubt = "a COPY ended without a word"
+        owed = self._owed
+        while owed:
+            mark = owed.popleft()
+            if mark not in _ENDS_COPY:
+                break
+        else:
+            self.doubt = "the server sent a ReadyForQuery that nobody was owed"
+        if not owed:
+            self._hurried = False
+        if self.watch:
+            self.alert = True
+
+    def _copied(self) -> None:
+        """A COPY IN ended well: cross off its CopyDone, and the Syncs it swallowed."""
+        self._end_copy()
+        owed = self._owed
+        kept = owed.popleft() if owed and owed[0] == _QUERY else None
+        while owed:
+            mark = owed.popleft()
+            if mark == _COPY_DONE:
+                break
+            if mark != _SYNC:
+                self.doubt = "a COPY ended that was not ended by the client"
+                break
+        else:
+            self.doubt = "a COPY ended that was not ended by the client"
+        if kept is not None:
+            owed.appendleft(kept)
+
+    def _sync_before_end(self) -> bool:
+        """Whether a Sync was sent that the COPY IN under way may swallow."""
+        for mark in self._owed:
+            if mark in _ENDS_COPY:
+                return False
+            if mark == _SYNC:
+                return True
+        return False
+
+    def _end_copy(self) -> None:
+        self._copying = self._early_sync = False
+        self.server.mask = _SERVER

@@ -1,0 +1,215 @@
+"""
+The same bytes said to two servers, and what both answered, made comparable.
+
+A L{Case} is what a client says; L{played} says it and gives the answer as
+lines of text in which everything that may differ between two sessions of one
+server (process id, cancel key, numbers of tables) is put by.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, unique
+
+from tests.support import pgbytes
+from tests.support.wireclient import Message, WireClient
+
+LAST_WORD = "the last word"
+# OIDs of what users made start here (access/transam.h, FirstNormalObjectId).
+FIRST_NORMAL_OID = 16384
+
+NAMES = {
+    "1": "ParseComplete",
+    "2": "BindComplete",
+    "3": "CloseComplete",
+    "A": "NotificationResponse",
+    "C": "CommandComplete",
+    "D": "DataRow",
+    "E": "ErrorResponse",
+    "G": "CopyInResponse",
+    "H": "CopyOutResponse",
+    "I": "EmptyQueryResponse",
+    "K": "BackendKeyData",
+    "N": "NoticeResponse",
+    "R": "Authentication",
+    "S": "ParameterStatus",
+    "T": "RowDescription",
+    "V": "FunctionCallResponse",
+    "Z": "ReadyForQuery",
+    "c": "CopyDone",
+    "d": "CopyData",
+    "n": "NoData",
+    "s": "PortalSuspended",
+    "t": "ParameterDescription",
+    "v": "NegotiateProtocolVersion",
+}
+
+
+@unique
+class Errors(Enum):
+    """How far the errors of a case must agree."""
+
+    WHOLE = "every field"
+    CODES = "severity and SQLSTATE: proxyd finds the fault itself, and says it in its own words"
+    MAY_ADD_FATAL = "proxyd may say FATAL 08P01 where PostgreSQL hangs up without a word"
+
+
+@unique
+class Delivery(Enum):
+    """How TCP carries what a client says."""
+
+    STEPS = "a segment a step, each answered before the next"
+    BYTES = "a segment a byte"
+    AT_ONCE = "one segment for all, the start-up packet included"
+    TLS = "a segment a step, inside TLS"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """
+    Something said, and what is then awaited.
+
+    @param until: types of messages awaited, in their order; C{$}: the end of
+        the connection; C{#}: one byte that is no message
+    """
+
+    say: bytes
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """
+    What a client says.
+
+    @param name: becomes a test's name
+    @param promise: one sentence
+    @param steps: what is said after the login; with C{raw} the login too
+    @param settings: more start-up parameters
+    @param errors: how far errors must agree
+    @param raw: no login is made
+    @param deliveries: the ones that have a meaning here
+    """
+
+    name: str
+    promise: str
+    steps: tuple[Step, ...]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    errors: Errors = Errors.WHOLE
+    raw: bool = False
+    deliveries: frozenset[Delivery] = frozenset(Delivery)
+
+
+def played(
+    case: Case, client: WireClient, delivery: Delivery, user: str, database: str
+) -> list[str]:
+    """
+    Say a case to a server and give its answer, a line a message.
+
+    A session that is still open then is asked for L{LAST_WORD}, so that a
+    message too many shows as well as one too few.
+    """
+    if delivery is Delivery.TLS:
+        client.start_tls()
+    parameters = {"user": user, "database": database, "application_name": "differential"}
+    hello = pgbytes.startup(parameters | dict(case.settings))
+    steps = case.steps if case.raw else (Step(hello, "Z"), *case.steps)
+    if delivery is Delivery.AT_ONCE:
+        until = "".join(step.until for step in steps)
+        steps = (Step(b"".join(step.say for step in steps), until),)
+    heard: list[str] = []
+    ended = False
+    for step in steps:
+        cuts = range(1, len(step.say)) if delivery is Delivery.BYTES else ()
+        try:
+            client.send(step.say, cuts)
+        except OSError:
+            pass  # what it said before it hung up is still to be read
+        if step.until == "#":
+            heard.append(f"byte {client.read_bytes(1)!r}")
+            continue
+        ended = _listen(client, step.until, case, heard)
+    if not ended:
+        client.send(pgbytes.query(f"SELECT '{LAST_WORD}'"))
+        while not ended and not (heard and LAST_WORD in heard[-1]):
+            ended = _listen(client, " ", case, heard)
+        if not ended:
+            _listen(client, "CZ", case, heard)
+            client.send(pgbytes.TERMINATE)
+            heard.append("end" if not client.read_to_end() else "more after Terminate")
+    return _in_any_order(heard)
+
+
+def _listen(client: WireClient, until: str, case: Case, heard: list[str]) -> bool:
+    """Read what is awaited; a blank awaits any one message. Gives whether the end came."""
+    left = list(until)
+    while left:
+        message = client.read_message()
+        if message is None:
+            heard.append("end")
+            return True
+        heard.append(told(message, case.errors))
+        if left[0] in (message.kind, " "):
+            del left[0]
+    return False
+
+
+def told(message: Message, errors: Errors = Errors.WHOLE) -> str:
+    """A message as a line, without what differs between two sessions of one server."""
+    name = NAMES.get(message.kind, f"type {message.kind!r}")
+    body = message.body
+    if message.kind == "K":
+        return f"{name} with a key of {len(body) - 4} bytes"
+    if message.kind == "A":
+        return f"{name} {body[4:]!r}"
+    if message.kind == "T":
+        return f"{name} {' '.join(_columns(body))}"
+    if message.kind in "EN":
+        fields = message.fields()
+        if errors is not Errors.WHOLE and message.kind == "E":
+            fields = {letter: fields.get(letter, "missing") for letter in "SVC"}
+        return f"{name} {fields}"
+    if message.kind == "S":
+        setting, value = message.strings()
+        if setting == "application_name":
+            # proxyd says who it is for: `user|client's own name`.
+            value = value.rpartition("|")[2]
+        return f"{name} {setting} = {value!r}"
+    return f"{name} {body!r}"
+
+
+def forgiven(ours: list[str], theirs: list[str], errors: Errors) -> list[str]:
+    """Our answer without the FATAL that a case lets proxyd say before it hangs up."""
+    if errors is not Errors.MAY_ADD_FATAL or ours == theirs or len(ours) < 2:
+        return ours
+    added = "FATAL" in ours[-2] and "08P01" in ours[-2] and ours[-1] == "end"
+    return [*ours[:-2], ours[-1]] if added else ours
+
+
+def _columns(body: bytes) -> Iterable[str]:
+    """RowDescription's fields, the table as known or not."""
+    (count,) = struct.unpack_from("!H", body)
+    at = 2
+    for _ in range(count):
+        end = body.index(b"\0", at)
+        table, number, kind, size, modifier, form = struct.unpack_from("!IhIhih", body, end + 1)
+        of = "table" if table >= FIRST_NORMAL_OID else table
+        yield f"({body[at:end].decode()!r} {of} {number} {kind} {size} {modifier} {form})"
+        at = end + 19
+
+
+def _in_any_order(heard: list[str]) -> list[str]:
+    """
+    An answer in which neighbouring ParameterStatus are sorted: their order is nobody's promise.
+    """
+    made: list[str] = []
+    run: list[str] = []
+    for line in heard:
+        if line.startswith("ParameterStatus"):
+            run.append(line)
+            continue
+        made += [*sorted(run), line]
+        run = []
+    return made + sorted(run)
