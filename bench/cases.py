@@ -18,6 +18,7 @@ from bench.scene import Scene
 from bench.sides import DIRECT, PGBOUNCER, PROXYD, Login, Side, opened_sides
 
 CONNECT_CLIENTS = 8
+CONNECT_SECONDS = 2
 MANY_CLIENTS = 32
 WARM_UP_SECONDS = 1
 # A COPY is short and its time varies, so that it takes more of them.
@@ -168,7 +169,8 @@ def _select(scene: Scene, side: Side, *, clients: int, protocol: str = "simple")
 
 
 def _connect(scene: Scene, side: Side) -> Queries:
-    return connect(scene, side, clients=CONNECT_CLIENTS)
+    seconds = min(CONNECT_SECONDS, scene.settings.seconds)
+    return connect(scene, side, clients=CONNECT_CLIENTS, seconds=seconds)
 
 
 _ONE = partial(_select, clients=1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pstats
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -26,13 +27,15 @@ from bench.sides import PROXYD, Login, Side, start_proxyd
 CLIENTS = 32
 SECONDS = 8
 SAMPLES_A_SECOND = 500
-LINES = 25
+LINES = 15
 WAIT_SECONDS = 30.0
+# The line in a frame of py-spy's, "name (file:line)": without it, frames are functions.
+_LINE_NUMBER = re.compile(r"(\([^();]*):\d+(?=\))")
 
 
 def profile(scene: Scene) -> str:
     """
-    The top lines of proxyd's profile under the load of C{pg.simple.c32}, as text.
+    The top functions and lines of proxyd's profile under the load of C{pg.simple.c32}, as text.
 
     @raise BenchFailed: proxyd or the profiler did not run
     """
@@ -53,7 +56,7 @@ def _sampled(scene: Scene, sampler: Path) -> str:
         side = Side(PROXYD, Place(port, NAME, scene.database.client), program)
         select(scene, side, clients=CLIENTS, seconds=1)
         stacks = folder / "stacks.txt"
-        options = ["-r", str(SAMPLES_A_SECOND), "-d", str(SECONDS), "-f", "raw", "-F"]
+        options = ["-r", str(SAMPLES_A_SECOND), "-d", str(SECONDS), "-f", "raw"]
         watching = subprocess.Popen(
             [sampler, "record", "--pid", str(program.pid), *options, "-o", stacks],
             stdin=subprocess.DEVNULL,
@@ -71,30 +74,33 @@ def _sampled(scene: Scene, sampler: Path) -> str:
                 watching.communicate()
         if watching.returncode != 0:
             raise BenchFailed(f"py-spy: {(said.strip().splitlines() or ['no word'])[-1]}")
-        return _head("py-spy", done) + top_of_stacks(stacks.read_text())
+        text = stacks.read_text()
+        tables = [top_of_stacks(_LINE_NUMBER.sub(r"\1", text), LINES), top_of_stacks(text, LINES)]
+        return _head("py-spy", done) + "\n\n".join(tables)
     finally:
         program.stop()
 
 
-def top_of_stacks(text: str) -> str:
+def top_of_stacks(text: str, count: int) -> str:
     """
-    The functions in which most samples ended, from py-spy's raw format.
+    The frames in which most samples ended, from py-spy's raw format.
 
-    @param text: a line for each stack: its functions from the outermost on,
+    @param text: a line for each stack: its frames from the outermost on,
         split by C{;}, then a space and the number of samples
+    @param count: how many frames to tell
     """
     own: Counter[str] = Counter()
     under: Counter[str] = Counter()
     for line in text.splitlines():
-        stack, _, count = line.rpartition(" ")
+        stack, _, samples = line.rpartition(" ")
         frames = stack.split(";")
-        own[frames[-1]] += int(count)
+        own[frames[-1]] += int(samples)
         for frame in set(frames):
-            under[frame] += int(count)
+            under[frame] += int(samples)
     total = max(1, sum(own.values()))
     rows = [
-        f"{100 * count / total:6.1f} %  {100 * under[frame] / total:6.1f} %  {frame}"
-        for frame, count in own.most_common(LINES)
+        f"{100 * samples / total:6.1f} %  {100 * under[frame] / total:6.1f} %  {frame}"
+        for frame, samples in own.most_common(count)
     ]
     return "\n".join([f"{'own':>8}  {'with callees':>12}", *rows])
 
@@ -115,7 +121,7 @@ def _traced(scene: Scene) -> str:
     if not statistics.exists() or os.path.getsize(statistics) == 0:
         raise BenchFailed("twistd wrote no profile")
     table = StringIO()
-    pstats.Stats(str(statistics), stream=table).sort_stats("tottime").print_stats(LINES)
+    pstats.Stats(str(statistics), stream=table).sort_stats("tottime").print_stats(2 * LINES)
     return _head("cProfile", done) + table.getvalue()
 
 

@@ -107,7 +107,7 @@ class Daemon(OrderedService):
         self.resolver.setServiceParent(self)
         _LinkService(self.link).setServiceParent(self)
         servers = self._servers(config)
-        self.pools.serve(servers)
+        self._first = servers
         self.pools.setServiceParent(self)
         self.notify.setServiceParent(self)
         if config.postgres is not None:
@@ -128,12 +128,13 @@ class Daemon(OrderedService):
         """
         Start, and say so.
 
-        @raise StartError: a listener can't be opened
+        @raise StartError: a secret can't be read, or a listener can't be opened
         """
         self._log.info("proxyd {version}: {found}", version=__version__, found=self._found)
         for warning in self.config.warnings:
             self._log.warn("{warning}", warning=str(warning))
         self._check_limits()
+        self.pools.serve(self._first)
         if self.listener is not None:
             self.listener.open()
         super().startService()
@@ -224,12 +225,8 @@ class Daemon(OrderedService):
                 names=(socket.gethostname(),),
                 clock=self._reactor,
             )
-        return server_context(
-            certificate,
-            key,
-            client_ca=tls.client_ca,
-            require_client_certificate=tls.mode == "verify-full",
-        )
+        # A client without a certificate is let through the handshake, so that it can be told.
+        return server_context(certificate, key, client_ca=tls.client_ca)
 
     def _check_limits(self) -> None:
         if self.config.postgres is None:

@@ -24,8 +24,9 @@ from twisted.python.usage import UsageError
 from proxyd import __version__
 from proxyd.config.load import Flags, load_config
 from proxyd.config.model import Config
+from proxyd.config.sections import LOG_LEVELS
 from proxyd.errors import ConfigError, StartError
-from proxyd.services.logs import LEVELS, escaped, observer
+from proxyd.services.logs import escaped, observer
 from proxyd.services.ordered import OrderedService
 
 
@@ -55,7 +56,7 @@ class Options(UsageOptions):
         ["config", "c", None, "The configuration file, YAML or TOML"],
         ["postgres-listen", None, None, "Where PostgreSQL clients connect: HOST:PORT, unix:PATH"],
         ["socks5-listen", None, None, "Where SOCKS5 clients connect: HOST:PORT, unix:PATH"],
-        ["log-level", None, None, "The least level that is logged: debug, info, warn, error"],
+        ["log-level", None, None, "The least level that is logged: " + ", ".join(LOG_LEVELS)],
     ]
 
     def opt_version(self) -> NoReturn:
@@ -75,8 +76,8 @@ class Options(UsageOptions):
         @raise UsageError: the level is none
         """
         level = self["log-level"]
-        if level is not None and level not in LEVELS:
-            raise UsageError(f"--log-level {level!r}: say debug, info, warn or error")
+        if level is not None and level not in LOG_LEVELS:
+            raise UsageError(f"--log-level {level!r} is none of {', '.join(LOG_LEVELS)}")
 
     def parseOptions(self, options: list[str] | None = None) -> None:
         """
@@ -124,8 +125,9 @@ def makeService(options: Options) -> IService:
 
     try:
         config, found = load()
-        root = _Root(config, _log_stream(options))
-        build(config, reactor, found=found, reload=lambda: load()[0]).setServiceParent(root)
+        root = _Root(config, _log_stream(options), foreground=bool(_asked(options)["nodaemon"]))
+        daemon = build(config, reactor, found=found, reload=lambda: load()[0])
+        daemon.setServiceParent(root)  # type: ignore[no-untyped-call]
     except ConfigError as error:
         for problem in error.problems:
             _tell(str(problem))
@@ -145,12 +147,14 @@ class _Root(OrderedService):
 
     @param config: for the log's level and format
     @param stream: where the log goes; None: to where twistd would send it
+    @param foreground: somebody sees our stderr
     """
 
-    def __init__(self, config: Config, stream: IO[str] | None) -> None:
+    def __init__(self, config: Config, stream: IO[str] | None, foreground: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._config = config
         self._stream = stream
+        self._foreground = foreground
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """Become part of the application, and its log."""
@@ -172,10 +176,17 @@ class _Root(OrderedService):
             start()
         except StartError as error:
             line = f"proxyd: {error}"
-            _tell(line)
-            # A daemon in the background has no stderr any more: its log must say it.
-            self._log.debug("not started: {reason}", reason=str(error))
+            if self._foreground:
+                _tell(line)
+            else:
+                # stderr is closed by now; twistd gives whoever started it the first words.
+                self._log.critical("not started: {reason}", reason=str(error))
             raise StartFailed(escaped(line)) from None
+
+
+def _asked(options: Options) -> Mapping[str, object]:
+    """What twistd itself was asked for; a .tac file is told nothing, and is run by C{-n}."""
+    return options.parent or {"nodaemon": True}
 
 
 def _log_stream(options: Options) -> IO[str] | None:
@@ -185,7 +196,7 @@ def _log_stream(options: Options) -> IO[str] | None:
     Without C{--logfile} that is stdout in the foreground, else C{twistd.log}
     (C{twistd --help}).
     """
-    asked: Mapping[str, object] = options.parent or {"nodaemon": True}
+    asked = _asked(options)
     if asked.get("syslog") or asked.get("logger"):
         return None
     name = asked.get("logfile")

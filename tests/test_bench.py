@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess  # noqa: TID251 - a command is tested from outside, and waited for
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -91,7 +91,7 @@ class ReportTests(TestCase):
 
     def test_profile(self) -> None:
         """A profile counts each sample where it ended, and once for each caller."""
-        text = top_of_stacks("main;loop;send 30\nmain;loop 10\nmain;loop;loop;recv 60\n")
+        text = top_of_stacks("main;loop;send 30\nmain;loop 10\nmain;loop;loop;recv 60\n", 3)
         lines = [line.split() for line in text.splitlines()[1:]]
         self.assertEqual(lines[0], ["60.0", "%", "60.0", "%", "recv"])
         self.assertEqual(lines[2], ["10.0", "%", "100.0", "%", "loop"])

@@ -91,7 +91,8 @@ def _lines(text: str) -> dict[tuple[Step, ...], int]:
         if fence is None:
             if header := _HEADER.fullmatch(line):
                 below = _below(_steps(header[2]), counts, many=header[1] == "[[")
-                lines.setdefault(below, number)
+                for end in range(1, len(below) + 1):
+                    lines.setdefault(below[:end], number)
             elif key := _KEY.match(line):
                 path = (*below, *_steps(key[1]))
                 for end in range(len(below) + 1, len(path) + 1):

@@ -39,6 +39,8 @@ _OUT = select.EPOLLOUT
 _BROKEN = select.EPOLLERR | select.EPOLLHUP
 _PAUSED = select.EPOLLRDHUP | select.EPOLLET
 
+_NO_LINGER = b"\1\0\0\0\0\0\0\0"
+
 _BUFFER = bytearray(CHUNK)
 _VIEW = memoryview(_BUFFER)
 
@@ -73,34 +75,13 @@ class Relayed(Protocol):
 
 
 class Owner(Protocol):
-    """Whoever owns the socket's lifetime: Twisted's transport, or L{OwnSocket}."""
+    """Whoever owns the lifetime of a socket that the link only borrows: Twisted's transport."""
 
     def loseConnection(self) -> object:
         """Close in order."""
 
     def abortConnection(self) -> object:
         """Close by a reset."""
-
-
-class OwnSocket:
-    """A socket that nobody but its End owns."""
-
-    __slots__ = ("_socket",)
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-
-    def loseConnection(self) -> None:
-        """Close the socket."""
-        self._socket.close()
-
-    def abortConnection(self) -> None:
-        """Close the socket by a reset."""
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        except OSError:
-            pass
-        self._socket.close()
 
 
 @implementer(IReadDescriptor)
@@ -244,12 +225,17 @@ class End:
     )
 
     def __init__(
-        self, link: Link, sock: socket.socket, owner: Owner, subject: Subject, paused: bool = False
+        self,
+        link: Link,
+        sock: socket.socket,
+        owner: Owner | None,
+        subject: Subject,
+        paused: bool = False,
     ) -> None:
         """
         Take a connected, non-blocking socket, which talks to C{subject} from now on.
 
-        @param owner: closes the socket in the end
+        @param owner: closes the socket in the end; None: nobody else owns it
         @param paused: don't read before L{resume}
         """
         self._link = link
@@ -259,8 +245,8 @@ class End:
         self.subject: Subject | None = subject
         self._secure: Secure | None = None
         self._secured: Callable[[], None] | None = None
-        self._receive: Callable[..., int] = sock.recv_into
-        self._send: Callable[..., int] = sock.send
+        self._receive: Callable[..., int] | None = None
+        self._send: Callable[..., int] | None = None
         self._out = b""
         self._held = b""
         self._broken: OSError | None = None
@@ -364,7 +350,7 @@ class End:
     def part(self, subject: Subject) -> None:
         """End the join of this End: it talks to C{subject}, and is paused."""
         peer, self._peer = self._peer, None
-        self._scan = self._flow = None
+        self._scan = self._flow = self._receive = self._send = None
         if self.subject is not None:
             self.talk(subject)
             self.pause()
@@ -397,11 +383,21 @@ class End:
         """Close at once by FIN: the peer said goodbye, or we owe it nothing more."""
         if self._secure is not None and self._fd >= 0:
             self._secure.close()
-        self._end(self._owner.loseConnection)
+        owner = self._owner
+        self._end(self._socket.close if owner is None else owner.loseConnection)
 
     def abort(self) -> None:
         """Close at once, by a reset."""
-        self._end(self._owner.abortConnection)
+        owner = self._owner
+        self._end(self._reset if owner is None else owner.abortConnection)
+
+    def _reset(self) -> None:
+        """Close a socket of our own by a reset."""
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        except OSError:
+            pass
+        self._socket.close()
 
     # Events of the socket
 
@@ -412,7 +408,7 @@ class End:
         if self._paused or not events & (_IN | _BROKEN):
             return
         try:
-            count = self._receive(_BUFFER, TALK_CHUNK)
+            count = (self._secure or self._socket).recv_into(_BUFFER, TALK_CHUNK)
         except BlockingIOError:
             return
         except OSError as error:
@@ -434,7 +430,7 @@ class End:
         if self._paused:
             return
         try:
-            count = self._receive(_BUFFER)
+            count = self._receive(_BUFFER)  # type: ignore[misc]
         except BlockingIOError:
             return
         except OSError as error:
@@ -469,7 +465,7 @@ class End:
             if allowed != count:
                 self._held = bytes(data[allowed : min(count, allowed + 4)])
         try:
-            sent = peer._send(data[:allowed]) if not peer._out and allowed else 0
+            sent = peer._send(data[:allowed]) if not peer._out and allowed else 0  # type: ignore[misc]
         except BlockingIOError:
             sent = 0
         except OSError as error:
@@ -498,7 +494,6 @@ class End:
         if wants:
             self._set_events(_OUT if wants == "write" else _IN)
             return
-        self._receive, self._send = secure.receive, secure.send
         secured, self._secured = self._secured, None
         self._link._handlers[self._fd] = self._on_talk
         self._watch()
@@ -541,7 +536,7 @@ class End:
     def _try_send(self, data: bytes | memoryview) -> int:
         """Send what the socket takes now; a lost socket is told to the subject."""
         try:
-            sent = self._send(data)
+            sent = (self._secure or self._socket).send(data)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -553,7 +548,7 @@ class End:
     def _flush(self) -> bool:
         """Send what waits; whether the End is still there."""
         try:
-            sent = self._send(self._out)
+            sent = (self._secure or self._socket).send(self._out)
         except BlockingIOError:
             return True
         except OSError as error:
@@ -600,11 +595,11 @@ class End:
             return
         peer, self._peer = self._peer, None
         self.subject = None
-        self._scan = self._flow = None
+        self._scan = self._flow = self._receive = self._send = None
         self._out = b""
         if peer is not None and peer._peer is self:
             peer._peer = None
-            peer._scan = peer._flow = None
+            peer._scan = peer._flow = peer._receive = peer._send = None
             if peer.subject is not None:
                 peer.talk(peer.subject)
                 peer.pause()
@@ -641,6 +636,8 @@ def join(
         end.subject = subject
         end._flow = flow
         end._scan = scans[number].scan if scans else None
+        carrier = end._secure or end._socket
+        end._receive, end._send = carrier.recv_into, carrier.send
         end._link._handlers[end._fd] = end._on_joined
     for end, peer in ((one, other), (other, one)):
         # A peer with bytes still waiting resumes its partner when they are sent.

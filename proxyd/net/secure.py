@@ -1,8 +1,7 @@
 """
 TLS on a descriptor: pyOpenSSL over the socket itself, with the socket's own manners.
 
-C{receive} and C{send} answer as C{recv_into} and C{send} of a non-blocking
-socket do, so that the link needs not know which of the two it holds.
+C{recv_into} and C{send} answer as those of a non-blocking socket do, so that the link needs not know which of the two it holds.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ class Secure:
             raise OSError(errno.EPROTO, f"TLS handshake: {reason(error)}") from None
         return ""
 
-    def receive(self, buffer: bytearray, size: int = 0) -> int:
+    def recv_into(self, buffer: bytearray, size: int = 0) -> int:
         """
         As C{socket.recv_into}: 0 when the peer sent close_notify or FIN.
 

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from typing import Generic, TypeVar
-
-S = TypeVar("S")
+from typing import Generic, Protocol, TypeVar
 
 KEY_LENGTH = 4
 """Bytes of a key in protocol 3.0."""
+
+
+class Cancellable(Protocol):
+    """Whoever has a key: keeps its secret half, and shows it nowhere."""
+
+    cancel_key: bytes
+
+
+S = TypeVar("S", bound=Cancellable)
 
 
 class CancelKeys(Generic[S]):
@@ -26,7 +33,7 @@ class CancelKeys(Generic[S]):
     """
 
     def __init__(self) -> None:
-        self._sessions: dict[int, tuple[bytes, S]] = {}
+        self._sessions: dict[int, S] = {}
         self._nobody = secrets.token_bytes(KEY_LENGTH)
 
     def __len__(self) -> int:
@@ -43,13 +50,14 @@ class CancelKeys(Generic[S]):
             pid = secrets.randbelow(2**31 - 1) + 1
             if pid not in self._sessions:
                 break
-        key = secrets.token_bytes(KEY_LENGTH)
-        self._sessions[pid] = (key, session)
-        return pid, key
+        session.cancel_key = secrets.token_bytes(KEY_LENGTH)
+        self._sessions[pid] = session
+        return pid, session.cancel_key
 
     def find(self, pid: int, key: bytes) -> S | None:
         """Whose key this is; None: nobody's."""
-        expected, session = self._sessions.get(pid, (self._nobody, None))
+        session = self._sessions.get(pid)
+        expected = self._nobody if session is None else session.cancel_key
         return session if hmac.compare_digest(expected, key) else None
 
     def forget(self, pid: int) -> None:

@@ -9,6 +9,7 @@ name, its database and that password.
 from __future__ import annotations
 
 from ipaddress import ip_address
+from sys import intern
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError
@@ -183,8 +184,9 @@ class ClientLogin:
             self.end.write(messages.negotiate_protocol_version(0, startup.unknown_options))
         self._demand_tls()
         settings = read_settings(startup.parameters)
-        name = startup.parameters["database"]
-        principal = Principal(startup.parameters["user"], self.host)
+        name = intern(startup.parameters["database"])
+        # Shared by all who come as the same: an idle client is to cost next to nothing.
+        principal = Principal(intern(startup.parameters["user"]), intern(self.host))
         place = await self._authenticate(name, principal)
         listener.verified(self)
         pool = listener.pools.get(place.server, place.database)
@@ -239,6 +241,12 @@ class ClientLogin:
                 "28000",
                 "this server takes connections inside TLS only",
                 hint="Connect with sslmode=require, or stronger.",
+            )
+        if mode == "verify-full" and self.end.secure.connection.get_peer_certificate() is None:
+            raise Fatal(
+                "28000",
+                "connection requires a valid client certificate",
+                hint="Connect with sslcert and sslkey of a certificate that client_ca signed.",
             )
 
     async def _authenticate(self, name: str, principal: Principal) -> Place:

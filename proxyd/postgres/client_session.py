@@ -67,6 +67,7 @@ class ClientSession:
         "_next_probe",
         "_skip",
         "began",
+        "cancel_key",
         "database",
         "end",
         "number",
@@ -103,6 +104,7 @@ class ClientSession:
         self.state = State.LOGIN
         self.began = listener.clock.seconds()
         self.pid = 0
+        self.cancel_key = b""
         self._lease: Lease | None = None
         self._acquiring: Deferred[ServerConnection] | None = None
         self._skip: BatchSkip | None = None

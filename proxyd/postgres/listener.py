@@ -15,7 +15,7 @@ from twisted.logger import Logger, LogLevel
 
 from proxyd.config.model import Log, Postgres
 from proxyd.net.deadlines import Deadlines
-from proxyd.net.link import End, Link, OwnSocket
+from proxyd.net.link import End, Link
 from proxyd.net.listening import Acceptor, open_listener
 from proxyd.net.tasks import spawn
 from proxyd.postgres.answers import Fatal
@@ -177,7 +177,7 @@ class PostgresListener(Service):
         """A client is here."""
         login = ClientLogin(self, address)
         login.conversation.end = End(
-            self.link, sock, OwnSocket(sock), login.conversation, paused=True
+            self.link, sock, None, login.conversation, paused=True
         )
         self._silent[login] = None
         self._deadlines.add(login)

@@ -262,9 +262,22 @@ class Pool:
         self.last_error = ""
         lifetime = self.settings.connection_max_lifetime
         server.expires = server.created + lifetime * (1 - JITTER * self._random())
-        self.parameters = dict(server.parameters)
-        self._log.debug("pool {pool}: connection opened to {address}", pool=self.name, address=str(server.address))
+        self._learn(server)
+        self._log.debug(
+            "pool {pool}: connection opened to {address}",
+            pool=self.name,
+            address=str(server.address),
+        )
         self._offer(server)
+
+    def _learn(self, server: ServerConnection) -> None:
+        """Note what the server tells of itself."""
+        if not self.parameters and server.parameters.get("is_superuser") == "on":
+            self._log.warn(
+                "pool {pool}: the service user is a superuser: so is every client here",
+                pool=self.name,
+            )
+        self.parameters = dict(server.parameters)
 
     def _failed(self, error: DialError | Refused) -> None:
         """A connection could not be opened: who waits is told, unless others may still help."""

@@ -50,7 +50,7 @@ class Pools(Service):
 
         @raise StartError: a service user's password can't be read
         """
-        accounts = {name: _account(server.connection) for name, server in servers.items()}
+        accounts = {name: account_of(server.connection) for name, server in servers.items()}
         self._accounts = accounts
         for key, pool in list(self._pools.items()):
             server = servers.get(key[0])
@@ -111,7 +111,7 @@ class Pools(Service):
                 pool.close()
 
 
-def _account(connection: Connection) -> Account:
+def account_of(connection: Connection) -> Account:
     """The service user of a connection, with its password."""
     password = connection.password
     return Account(

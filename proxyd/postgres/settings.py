@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from proxyd.postgres.answers import Fatal
 from proxyd.postgres.pool import Pool
@@ -61,6 +62,8 @@ ALLOWED = frozenset(REPORTED) | frozenset(
 
 NEVER = frozenset(("role", "session_authorization"))
 
+_NO_SETTING = frozenset(("user", "database", "options", "replication"))
+
 _TRUE = frozenset(("on", "true", "yes", "1", "t", "y"))
 _FALSE = frozenset(("off", "false", "no", "0", "f", "n"))
 
@@ -81,6 +84,7 @@ class Settings:
         """The client's own name for itself; empty when it gave none."""
         return dict(self.pairs).get("application_name", "")
 
+    @lru_cache(maxsize=256)  # noqa: B019: bounded, and shared by all who come as the same
     def stamped(self, user: str) -> Settings:
         """The same with C{user|application_name}: a hint to whom a session belongs."""
         stamp = clean_name(f"{user}|{self.application_name}")
@@ -101,17 +105,25 @@ def read_settings(parameters: Mapping[str, str]) -> Settings:
     """
     The settings of a start-up packet.
 
+    Clients that ask for the same share one value: most of a fleet's do.
+
     @param parameters: the packet's, without protocol options
     @raise Fatal: replication is asked for, or a setting that no client may make
     @raise PgProtocolError: C{options} can't be read
     """
-    pairs: dict[str, str] = {}
     _refuse_replication(parameters.get("replication"))
-    for name, value in split_options(parameters.get("options", "")):
+    return _settings(parameters.get("options", ""), *_own(parameters))
+
+
+def _own(parameters: Mapping[str, str]) -> tuple[Setting, ...]:
+    return tuple(item for item in parameters.items() if item[0] not in _NO_SETTING)
+
+
+@lru_cache(maxsize=256)
+def _settings(options: str, *own: Setting) -> Settings:
+    pairs: dict[str, str] = {}
+    for name, value in (*split_options(options), *own):
         pairs[_checked(name)] = value
-    for name, value in parameters.items():
-        if name not in ("user", "database", "options", "replication"):
-            pairs[_checked(name)] = value
     return Settings(tuple(pairs.items()))
 
 

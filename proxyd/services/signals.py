@@ -88,9 +88,11 @@ class Signals(Service):
         self._reload_again = False
 
     def startService(self) -> None:
-        """Take the signals as soon as the reactor runs."""
+        """Take the signals now, and back from the reactor when it has begun to run."""
         self.running = 1
+        self._install()
         self._reactor.callWhenRunning(self._install)
+        self._log.debug("signals: SIGTERM and SIGINT drain, SIGHUP reloads")
 
     def stopService(self) -> None:
         """Nothing is undone: the signals stay ours until the process ends."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.support.pgbytes import FLUSH, SYNC, TERMINATE, function_call, query
-from tests.support.trace import Case, Step
+from tests.support.trace import NOT_BY_BYTES, Case, Step
 
 # From pg_proc.dat: the functions that libpq's large object calls use, and int4pl.
 LO_OPEN, LO_CLOSE, LO_READ, LO_WRITE = 952, 953, 954, 955
@@ -218,6 +218,7 @@ CASES = [
             called(LO_OPEN, number(LO_NUMBER), number(READ_WRITE)),
             *asked("ROLLBACK"),
         ),
+        deliveries=NOT_BY_BYTES,
     ),
     Case(
         "large_object_by_sql",

@@ -6,10 +6,12 @@ from struct import pack
 
 from tests.support.database import DATABASE, OPEN_SERVICE
 from tests.support.pgbytes import (
+    FLUSH,
     GSSENC_REQUEST,
     PROTOCOL_3_0,
     SSL_REQUEST,
     SYNC,
+    copy_data,
     extended,
     message,
     parse,
@@ -19,12 +21,11 @@ from tests.support.pgbytes import (
 from tests.support.trace import Case, Delivery, Errors, Step
 
 WHO = {"user": OPEN_SERVICE, "database": DATABASE}
-HELLO = Step(startup(WHO), "Z")
-SHOWN = Step(
-    query("SHOW DateStyle; SHOW TimeZone; SHOW extra_float_digits; SHOW search_path"), "Z"
-)
+PADDING = 10_000 - len(startup(WHO | {"options": ""}))
+SHOWN = Step(query("SHOW DateStyle; SHOW TimeZone; SHOW extra_float_digits; SHOW search_path"), "Z")
 PLAIN = frozenset({Delivery.STEPS, Delivery.BYTES})
 ALONE = frozenset({Delivery.STEPS})
+REFUSED_BY = PLAIN | {Delivery.TLS}
 
 
 def greeted(name: str, promise: str, **settings: str) -> Case:
@@ -34,7 +35,8 @@ def greeted(name: str, promise: str, **settings: str) -> Case:
 
 def refused(name: str, promise: str, first: bytes, errors: Errors = Errors.CODES) -> Case:
     """A first packet after which the server says why it closes, and closes."""
-    return Case(name, promise, (Step(first, "$"),), errors=errors, raw=True)
+    step = Step(first, "$")
+    return Case(name, promise, (step,), errors=errors, raw=True, deliveries=REFUSED_BY)
 
 
 SETTINGS = [
@@ -49,104 +51,274 @@ SETTINGS = [
     greeted("statement_timeout", "statement_timeout is applied (21).", statement_timeout="71s"),
     greeted("options_c", "options -c k=v (20).", options="-c DateStyle=German -c work_mem=5MB"),
     greeted("options_short", "options -ck=v (20).", options="-cDateStyle=German"),
-    greeted("options_long", "options --k=v, dashes read as underscores (20).",
-            options="--extra-float-digits=0 --search-path=public"),
-    greeted("options_blanks", "Blanks and backslashes in options (20).",
-            options="  -c   search_path=pg_catalog,\\ public  "),
-    greeted("options_and_parameter", "A parameter wins over options (20).",
-            options="-c DateStyle=German", DateStyle="SQL"),
-    greeted("replication_off", "replication=false is an ordinary session (19).",
-            replication="false"),
+    greeted(
+        "options_long",
+        "options --k=v, dashes read as underscores (20).",
+        options="--extra-float-digits=0 --search-path=public",
+    ),
+    greeted(
+        "options_blanks",
+        "Blanks and backslashes in options (20).",
+        options="  -c   search_path=pg_catalog,\\ public  ",
+    ),
+    greeted(
+        "options_and_parameter",
+        "A parameter wins over options (20).",
+        options="-c DateStyle=German",
+        DateStyle="SQL",
+    ),
+    greeted(
+        "replication_off", "replication=false is an ordinary session (19).", replication="false"
+    ),
 ]
 
 BROKEN_STARTS = [
-    refused("setting_bad_value", "A bad value: the server's error (21).",
-            startup(WHO | {"DateStyle": "Klingon"})),
-    refused("setting_unknown", "A setting nobody knows is refused by name (21).",
-            startup(WHO | {"no_such_setting": "1"})),
-    refused("setting_forbidden", "A setting of the superuser's is refused.",
-            startup(WHO | {"log_statement": "all"})),
-    refused("setting_of_server", "A setting that needs a restart is refused.",
-            startup(WHO | {"options": "-c shared_buffers=1GB"})),
-    refused("encoding_unknown", "An encoding that does not exist is refused (22).",
-            startup(WHO | {"client_encoding": "EBCDIC"})),
-    refused("options_bad_word", "options that are none are refused (20).",
-            startup(WHO | {"options": "nonsense"})),
-    refused("options_bad_value", "A bad value in options (20).",
-            startup(WHO | {"options": "-c TimeZone=Nowhere/Land"})),
-    refused("replication_invalid", "replication of no kind: 22023 (19).",
-            startup(WHO | {"replication": "perhaps"})),
+    refused(
+        "setting_bad_value",
+        "A bad value: the server's error (21).",
+        startup(WHO | {"DateStyle": "Klingon"}),
+    ),
+    refused(
+        "setting_unknown",
+        "A setting nobody knows is refused by name (21).",
+        startup(WHO | {"no_such_setting": "1"}),
+    ),
+    refused(
+        "setting_forbidden",
+        "A setting of the superuser's is refused.",
+        startup(WHO | {"log_statement": "all"}),
+    ),
+    refused(
+        "setting_of_server",
+        "A setting that needs a restart is refused.",
+        startup(WHO | {"options": "-c shared_buffers=1GB"}),
+    ),
+    refused(
+        "encoding_unknown",
+        "An encoding that does not exist is refused (22).",
+        startup(WHO | {"client_encoding": "EBCDIC"}),
+    ),
+    refused(
+        "options_bad_word",
+        "options that are none are refused (20).",
+        startup(WHO | {"options": "nonsense"}),
+    ),
+    refused(
+        "options_bad_value",
+        "A bad value in options (20).",
+        startup(WHO | {"options": "-c TimeZone=Nowhere/Land"}),
+    ),
+    refused(
+        "replication_invalid",
+        "replication of no kind: 22023 (19).",
+        startup(WHO | {"replication": "perhaps"}),
+    ),
     refused("no_user", "No user: 28000 (17).", startup({"database": DATABASE})),
-    refused("empty_user", "An empty user is none (17).",
-            startup({"user": "", "database": DATABASE})),
+    refused(
+        "empty_user", "An empty user is none (17).", startup({"user": "", "database": DATABASE})
+    ),
     refused("no_terminator", "No terminator: 08P01 (17).", startup(WHO, end=b"")),
-    refused("trailing_bytes", "Bytes behind the terminator: 08P01 (17).",
-            startup(WHO, end=b"\0x\0")),
-    refused("major_2", "Protocol 2 is not spoken: 0A000 (13).", startup(WHO, 2 << 16)),
+    refused(
+        "trailing_bytes", "Bytes behind the terminator: 08P01 (17).", startup(WHO, end=b"\0x\0")
+    ),
     refused("major_4", "Protocol 4 is not spoken: 0A000 (13).", startup(WHO, 4 << 16)),
-    refused("length_too_small", "A length below 8 is no start-up packet (10).",
-            pack("!i", 4), Errors.MAY_ADD_FATAL),
-    refused("length_negative", "A negative length is no start-up packet (10).",
-            pack("!ii", -8, PROTOCOL_3_0), Errors.MAY_ADD_FATAL),
-    refused("length_too_big", "A length above 10,000 is no start-up packet (10).",
-            pack("!ii", 10_001, PROTOCOL_3_0), Errors.MAY_ADD_FATAL),
-    refused("http", "A web browser is sent away (12).",
-            b"GET / HTTP/1.0\r\n\r\n", Errors.MAY_ADD_FATAL),
+    refused(
+        "length_too_small",
+        "A length below 8 is no start-up packet (10).",
+        pack("!i", 4),
+        Errors.MAY_ADD_FATAL,
+    ),
+    refused(
+        "length_negative",
+        "A negative length is no start-up packet (10).",
+        pack("!ii", -8, PROTOCOL_3_0),
+        Errors.MAY_ADD_FATAL,
+    ),
+    refused(
+        "length_too_big",
+        "A length of 20,000 is no start-up packet (10).",
+        pack("!ii", 20_000, PROTOCOL_3_0),
+        Errors.MAY_ADD_FATAL,
+    ),
+    refused(
+        "http", "A web browser is sent away (12).", b"GET / HTTP/1.0\r\n\r\n", Errors.MAY_ADD_FATAL
+    ),
 ]
 
 NEGOTIATED = [
-    Case("protocol_3_2", "3.2 is negotiated down (14, 16).",
-         (Step(startup(WHO, PROTOCOL_3_0 | 2), "Z"), SHOWN), raw=True),
-    Case("protocol_3_9999", "3.9999 is negotiated down, not refused (16).",
-         (Step(startup(WHO, PROTOCOL_3_0 | 9999), "Z"), SHOWN), raw=True),
-    Case("protocol_options", "Protocol options nobody knows are told by name (14).",
-         (Step(startup(WHO | {"_pq_.one": "1", "_pq_.two": "2"}), "Z"), SHOWN), raw=True),
-    Case("duplicate_setting", "Of a parameter sent twice the last one counts (17).",
-         (Step(startup([*WHO.items(), ("DateStyle", "German"), ("DateStyle", "SQL")]), "Z"), SHOWN),
-         raw=True),
-    Case("longest_packet", "10,000 bytes are not too many (11).",
-         (Step(startup(WHO | {"options": " " * (10_000 - 58)}), "Z"), SHOWN), raw=True,
-         deliveries=frozenset({Delivery.STEPS, Delivery.AT_ONCE})),
-]  # fmt: skip
+    Case(
+        "protocol_3_2",
+        "3.2 is negotiated down (14, 16).",
+        (Step(startup(WHO, PROTOCOL_3_0 | 2), "Z"), SHOWN),
+        raw=True,
+    ),
+    Case(
+        "protocol_3_9999",
+        "3.9999 is negotiated down, not refused (16).",
+        (Step(startup(WHO, PROTOCOL_3_0 | 9999), "Z"), SHOWN),
+        raw=True,
+    ),
+    Case(
+        "protocol_options",
+        "Protocol options nobody knows are told by name (14).",
+        (Step(startup(WHO | {"_pq_.one": "1", "_pq_.two": "2"}), "Z"), SHOWN),
+        raw=True,
+    ),
+    Case(
+        "duplicate_setting",
+        "Of a parameter sent twice the last one counts (17).",
+        (Step(startup([*WHO.items(), ("DateStyle", "German"), ("DateStyle", "SQL")]), "Z"), SHOWN),
+        raw=True,
+    ),
+    Case(
+        "longest_packet",
+        "10,000 bytes are not too many (11).",
+        (Step(startup(WHO | {"options": " " * PADDING}), "Z"), SHOWN),
+        raw=True,
+        deliveries=frozenset({Delivery.STEPS, Delivery.AT_ONCE}),
+    ),
+]
 
 ENCRYPTION = [
-    Case("gss_then_plain", "GSSENCRequest is answered N, and all goes on (2).",
-         (Step(GSSENC_REQUEST, "#"), HELLO), raw=True, deliveries=PLAIN),
-    Case("ssl_then_gss_inside", "In TLS, GSSENCRequest is answered or refused as PostgreSQL does.",
-         (Step(GSSENC_REQUEST, "#"), HELLO), raw=True, deliveries=frozenset({Delivery.TLS})),
-    Case("ssl_inside_tls", "A second SSLRequest, in TLS, is no protocol version (3).",
-         (Step(SSL_REQUEST, "$"),), raw=True, errors=Errors.CODES,
-         deliveries=frozenset({Delivery.TLS})),
-    Case("gss_twice", "A second GSSENCRequest is no protocol version (3).",
-         (Step(GSSENC_REQUEST, "#"), Step(GSSENC_REQUEST, "$")), raw=True,
-         errors=Errors.CODES, deliveries=PLAIN),
-]  # fmt: skip
+    Case(
+        "gss_inside_tls",
+        "GSSENCRequest, in TLS, is no protocol version (3).",
+        (Step(GSSENC_REQUEST, "$"),),
+        raw=True,
+        errors=Errors.CODES,
+        deliveries=frozenset({Delivery.TLS}),
+    ),
+    Case(
+        "ssl_inside_tls",
+        "A second SSLRequest, in TLS, is no protocol version (3).",
+        (Step(SSL_REQUEST, "$"),),
+        raw=True,
+        errors=Errors.CODES,
+        deliveries=frozenset({Delivery.TLS}),
+    ),
+]
 
 BROKEN = [
-    Case("unknown_type", "A type of message that is none: FATAL 08P01 (66).",
-         (Step(message("y", b"what"), "$"),), errors=Errors.CODES),
-    Case("nul_type", "A type that is no letter: FATAL 08P01 (66).",
-         (Step(message("\0", b""), "$"),), errors=Errors.CODES),
-    Case("unknown_type_in_batch", "The same within a batch (66).",
-         (Step(extended("SELECT 1") + message("y"), "$"),), errors=Errors.CODES),
-    Case("unknown_type_in_transaction", "The same within a transaction (66).",
-         (Step(query("BEGIN"), "Z"), Step(message("y"), "$")), errors=Errors.CODES),
-    Case("length_3", "A length below 4 ends the session (66).",
-         (Step(b"Q\0\0\0\3", "$"),), errors=Errors.MAY_ADD_FATAL),
-    Case("length_0", "A length of nought ends the session (66).",
-         (Step(b"S\0\0\0\0", "$"),), errors=Errors.MAY_ADD_FATAL),
-    Case("length_minus_1", "A negative length ends the session (66).",
-         (Step(b"P\xff\xff\xff\xff", "$"),), errors=Errors.MAY_ADD_FATAL),
-    Case("length_2_gb", "A length no message can have ends the session (66).",
-         (Step(b"Q\x7f\xff\xff\xff", "$"),), errors=Errors.MAY_ADD_FATAL),
-    Case("small_message_too_long", "A Sync can't have 100,000 bytes: the session ends (66).",
-         (Step(b"S\0\1\x86\xa0", "$"),), errors=Errors.MAY_ADD_FATAL),
-    Case("length_3_behind_a_query", "What came before is answered first (66).",
-         (Step(query("SELECT 1") + b"Q\0\0\0\3", "$"),), errors=Errors.MAY_ADD_FATAL),
-    Case("password_in_session", "A PasswordMessage when nobody asks: FATAL 08P01 (66).",
-         (Step(message("p", b"secret\0"), "$"),), errors=Errors.CODES),
-    Case("sync_then_unknown_type", "An answered batch, then nonsense (66).",
-         (Step(parse("SELECT 1") + SYNC, "Z"), Step(message("~"), "$")), errors=Errors.CODES),
-]  # fmt: skip
+    Case(
+        "unknown_type",
+        "A type of message that is none: FATAL 08P01 (66).",
+        (Step(message("y", b"what"), "$"),),
+        errors=Errors.CODES,
+    ),
+    Case(
+        "nul_type",
+        "A type that is no letter: FATAL 08P01 (66).",
+        (Step(message("\0", b""), "$"),),
+        errors=Errors.CODES,
+    ),
+    Case(
+        "unknown_type_in_batch",
+        "The same within a batch (66).",
+        (Step(extended("SELECT 1") + message("y"), "$"),),
+        errors=Errors.CODES,
+    ),
+    Case(
+        "unknown_type_in_transaction",
+        "The same within a transaction (66).",
+        (Step(query("BEGIN"), "Z"), Step(message("y"), "$")),
+        errors=Errors.CODES,
+    ),
+    Case(
+        "length_3",
+        "A length below 4 ends the session (66).",
+        (Step(b"Q\0\0\0\3", "$"),),
+        errors=Errors.MAY_ADD_FATAL,
+    ),
+    Case(
+        "length_0",
+        "A length of nought ends the session (66).",
+        (Step(b"S\0\0\0\0", "$"),),
+        errors=Errors.MAY_ADD_FATAL,
+    ),
+    Case(
+        "length_minus_1",
+        "A negative length ends the session (66).",
+        (Step(b"P\xff\xff\xff\xff", "$"),),
+        errors=Errors.MAY_ADD_FATAL,
+    ),
+    Case(
+        "length_2_gb",
+        "A length no message can have ends the session (66).",
+        (Step(b"Q\x7f\xff\xff\xff", "$"),),
+        errors=Errors.MAY_ADD_FATAL,
+    ),
+    Case(
+        "small_message_too_long",
+        "A Sync can't have 100,000 bytes: the session ends (66).",
+        (Step(b"S\0\1\x86\xa0", "$"),),
+        errors=Errors.MAY_ADD_FATAL,
+    ),
+    Case(
+        "length_3_behind_a_query",
+        "What came before is answered first (66).",
+        (Step(query("SELECT 1") + b"Q\0\0\0\3", "$"),),
+        errors=Errors.MAY_ADD_FATAL,
+    ),
+    Case(
+        "password_in_session",
+        "A PasswordMessage when nobody asks: FATAL 08P01 (66).",
+        (Step(message("p", b"secret\0"), "$"),),
+        errors=Errors.CODES,
+    ),
+    Case(
+        "sync_then_unknown_type",
+        "An answered batch, then nonsense (66).",
+        (Step(parse("SELECT 1") + SYNC, "Z"), Step(message("~"), "$")),
+        errors=Errors.CODES,
+    ),
+    Case(
+        "half_closed",
+        "A client that sends no more still gets its answers (70).",
+        (Step(query("SELECT generate_series(1, 1000)"), "$", hang_up=True),),
+        deliveries=ALONE,
+    ),
+    Case(
+        "half_closed_in_batch",
+        "The same where a batch was not ended (70).",
+        (Step(extended("SELECT 1") + FLUSH, "$", hang_up=True),),
+        deliveries=ALONE,
+    ),
+    Case(
+        "half_closed_in_message",
+        "A message that is never whole is never run (67).",
+        (Step(message("Q", b"SELECT 1", 1000), "$", hang_up=True),),
+        errors=Errors.MAY_ADD_FATAL,
+        deliveries=ALONE,
+    ),
+    Case(
+        "half_closed_in_header",
+        "Nor is one whose header is never whole (67).",
+        (Step(query("SELECT 1") + b"Q\0\0", "$", hang_up=True),),
+        errors=Errors.MAY_ADD_FATAL,
+        deliveries=ALONE,
+    ),
+    Case(
+        "half_closed_in_copy",
+        "A COPY that is never ended takes nothing (67).",
+        (Step(query("COPY sink FROM STDIN"), "G"), Step(copy_data(b"1\tx\n"), "$", hang_up=True)),
+        errors=Errors.MAY_ADD_FATAL,
+        deliveries=ALONE,
+    ),
+    Case(
+        "half_closed_in_start",
+        "A start-up packet that is never whole: no word is said (12).",
+        (Step(startup(WHO)[:20], "$", hang_up=True),),
+        raw=True,
+        errors=Errors.MAY_ADD_FATAL,
+        deliveries=ALONE,
+    ),
+    Case(
+        "nothing_at_all",
+        "A client that says nothing and goes: a health check (12).",
+        (Step(b"", "$", hang_up=True),),
+        raw=True,
+        deliveries=ALONE,
+    ),
+]
 
 CASES = [*SETTINGS, *BROKEN_STARTS, *NEGOTIATED, *ENCRYPTION, *BROKEN]

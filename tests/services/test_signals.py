@@ -60,6 +60,7 @@ application = Application("tiny")
 root.setServiceParent(application)
 '''
 
+UP = 'reactor.callWhenRunning(reactor.callLater, 0, say, "UP")'
 DRAINED = "reactor.callLater(0, draining.callback, None)"
 
 
@@ -98,6 +99,17 @@ class SignalsTests(TestCase):
         running = await self.daemon(('say("DRAINING")', f'say("DRAINING"); {DRAINED}'))
         running.send(signal.SIGINT)
         self.assert_died(await running.ended(), signal.SIGINT)
+        self.assertIn("STOPPED", running.out)
+
+    async def test_before_the_reactor_runs(self) -> None:
+        """A signal that comes while services still start is not lost, and kills nothing."""
+        running = await self.daemon(
+            ('say("DRAINING")', f'say("DRAINING"); {DRAINED}'),
+            (UP, "say('UP'); sys.stdin.read()"),
+        )
+        running.send(signal.SIGTERM)
+        running.process.closeStdin()
+        self.assert_died(await running.ended(), signal.SIGTERM)
         self.assertIn("STOPPED", running.out)
 
     async def test_drain_is_awaited(self) -> None:

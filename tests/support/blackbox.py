@@ -12,11 +12,10 @@ import functools
 import json
 import signal
 import sys
-import unittest
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FrameType
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.support.daemon import PORT, Daemon
 from tests.support.database import (
@@ -41,24 +40,33 @@ class BlackBoxTestCase(SynchronousTestCase):
 
     deadline = 60.0
 
+    def __init__(self, methodName: str = "runTest") -> None:
+        super().__init__(methodName)
+        self._failed = False
+        setattr(self, methodName, self._noticing(getattr(self, methodName)))
+
     def setUp(self) -> None:
-        """Find the server and arm the deadline."""
+        """Arm the deadline."""
         super().setUp()
-        self._watched: list[Daemon] = []
         previous = signal.signal(signal.SIGALRM, self._too_late)
         self.addCleanup(signal.signal, signal.SIGALRM, previous)
         self.addCleanup(signal.setitimer, signal.ITIMER_REAL, 0)
         signal.setitimer(signal.ITIMER_REAL, self.deadline)
 
-    def run(self, result: unittest.TestResult) -> unittest.TestResult | None:  # type: ignore[override]
-        """Run the test; when it fails show what proxyd logged meanwhile."""
-        before = _troubles(result)
-        self._logs: list[tuple[str, str]] = []
-        super().run(result)
-        if _troubles(result) > before:
-            for name, text in self._logs:
-                sys.stderr.write(f"\n--- proxyd's log, {self.id()}, {name}\n{text}\n")
-        return result
+    def _noticing(self, test: Callable[[], None]) -> Callable[[], None]:
+        """The test, which notes that it failed: trial tells that to nobody but its reporter."""
+
+        @functools.wraps(test)
+        def noticing() -> None:
+            try:
+                test()
+            except SkipTest:
+                raise
+            except BaseException:
+                self._failed = True
+                raise
+
+        return noticing
 
     @property
     def database(self) -> Database:
@@ -91,8 +99,13 @@ class BlackBoxTestCase(SynchronousTestCase):
         try:
             if daemon.is_running:
                 daemon.wait_no_clients()
+        except BaseException:
+            self._failed = True
+            raise
         finally:
-            self._logs.append((str(daemon.file), daemon.log_text()[start:][-LOG_SHOWN:]))
+            if self._failed:
+                text = daemon.log_text()[start:][-LOG_SHOWN:]
+                sys.stderr.write(f"\n--- proxyd's log during {self.id()}:\n{text}\n")
 
     def _too_late(self, number: int, frame: FrameType | None) -> None:
         raise DeadlinePassed(f"the test took longer than {self.deadline:g} s")
@@ -137,7 +150,3 @@ def shared_daemon(text: str) -> Daemon:
     atexit.register(daemon.stop)
     daemon.start()
     return daemon
-
-
-def _troubles(result: unittest.TestResult) -> int:
-    return len(result.errors) + len(result.failures)

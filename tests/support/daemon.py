@@ -12,7 +12,7 @@ import re
 import shutil
 import signal
 import socket
-import subprocess  # noqa: TID251 (no reactor runs here)
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping

@@ -39,7 +39,7 @@ unpack() {
     packages=$(for program in $1; do package_of "$program"; done | sort -u)
     [ -n "$packages" ] || return
     # shellcheck disable=SC2086 # one word a package
-    apt-get install -y -qq --no-install-recommends --download-only \
+    apt-get install -y -qq --no-install-recommends --reinstall --download-only \
         -o Dir::Cache::archives="$(cd "$folder/debs" && pwd)" $packages </dev/null || return
     for deb in "$folder"/debs/*.deb; do
         [ -e "$deb" ] && dpkg -x "$deb" "$folder/root"

@@ -9,7 +9,7 @@ server (process id, cancel key, numbers of tables) is put by.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, unique
 
@@ -66,6 +66,9 @@ class Delivery(Enum):
     TLS = "a segment a step, inside TLS"
 
 
+NOT_BY_BYTES = frozenset(Delivery) - {Delivery.BYTES}
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """
@@ -73,10 +76,14 @@ class Step:
 
     @param until: types of messages awaited, in their order; C{$}: the end of
         the connection; C{#}: one byte that is no message
+    @param cuts: where TCP cuts it
+    @param hang_up: whether the client then says that it sends no more
     """
 
     say: bytes
     until: str = ""
+    cuts: Sequence[int] = ()
+    hang_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +129,13 @@ def played(
     heard: list[str] = []
     ended = False
     for step in steps:
-        cuts = range(1, len(step.say)) if delivery is Delivery.BYTES else ()
+        if ended:
+            break
+        cuts = range(1, len(step.say)) if delivery is Delivery.BYTES else step.cuts
         try:
             client.send(step.say, cuts)
+            if step.hang_up:
+                client.half_close()
         except OSError:
             pass  # what it said before it hung up is still to be read
         if step.until == "#":

@@ -44,7 +44,9 @@ MESSAGE_LIMIT = 8192
 """How many bytes of a server's ParameterStatus or ErrorResponse are handed on."""
 
 _CLIENT = mask({"PBDEHC": PASS, "d": DATA, "QSF": HEADER, "cf": MARK, "X": STOP})
-_CLIENT_STATEMENTS = mask({"BDEHC": PASS, "d": DATA, "QP": BODY, "SF": HEADER, "cf": MARK, "X": STOP})
+_CLIENT_STATEMENTS = mask(
+    {"BDEHC": PASS, "d": DATA, "QP": BODY, "SF": HEADER, "cf": MARK, "X": STOP}
+)
 _SERVER = mask({"123ACDHINTVdcnst": PASS, "GW": HEADER, "ES": BODY, "Z": READY})
 _SERVER_COPYING = mask({"123ADHINTVdcnst": PASS, "CGW": HEADER, "ES": BODY, "Z": READY})
 
@@ -168,7 +170,7 @@ class Flow:
             assert self._on_statement is not None
             self._on_statement(kind, body, length)
             return
-        if (kind == _QUERY or kind == _FUNCTION_CALL) and self.batch_open:
+        if kind in (_QUERY, _FUNCTION_CALL) and self.batch_open:
             # Should the batch fail, the server skips this one too, up to a Sync.
             self._hurried = True
         self._owed.append(kind)

@@ -285,6 +285,7 @@ class StartupMessageTests(SynchronousTestCase):
             b"user\0ann\0database\0\0",
             b"user\0ann\0\0user\0root\0\0",
             b"user\0ann\0\0x",
+            b"user\0ann\0\0x\0\0",
             b"\0user\0ann\0\0",
         ):
             with self.subTest(pairs=pairs):

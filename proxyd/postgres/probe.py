@@ -1,0 +1,115 @@
+"""
+A look at the servers of a configuration, without a daemon: for C{proxyctl check --live}.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from proxyd.config.model import Connection
+from proxyd.dial.direct import DirectDialer
+from proxyd.errors import DialError, StartError
+from proxyd.net.link import Link
+from proxyd.net.resolver import Resolver
+from proxyd.postgres.answers import Refused
+from proxyd.postgres.pools import account_of
+from proxyd.postgres.server import Account, Server
+from proxyd.target import Principal
+from proxyd.wire.pg.login import Unchallenged
+
+_HERE = Principal("", "proxyctl")
+_ANY_DATABASE = "postgres"
+_LINGER = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """
+    What was seen at one server.
+
+    @param connection: the connection's name
+    @param failed: clients would not be served
+    @param what: what it was, and what to do
+    """
+
+    connection: str
+    failed: bool
+    what: str
+
+
+async def look_at(server: Server) -> list[Seen]:
+    """
+    Log in to a server as the service user, and as somebody nobody is.
+
+    @return: what an operator should know; empty when all is well
+    """
+    connection = server.connection
+    database = connection.dsn.database or _ANY_DATABASE
+
+    def seen(what: str, failed: bool = True) -> Seen:
+        return Seen(connection.name, failed, what)
+
+    try:
+        account = account_of(connection)
+        logged_in = await server.login(account, database, {}, _HERE)
+    except (DialError, StartError) as error:
+        return [seen(str(error))]
+    except Refused as refused:
+        return [seen(f"the service user was refused: {refused}")]
+    superuser = logged_in.parameters.get("is_superuser") == "on"
+    logged_in.goodbye()
+    found = []
+    if superuser:
+        found.append(
+            seen(
+                f"the service user {account.user} is a superuser, and so is every client:"
+                " give it a role with the rights that clients need",
+                failed=False,
+            )
+        )
+    if "backend" in connection.auth:
+        found += [seen(what) for what in await _checks_passwords(server, account.user, database)]
+    return found
+
+
+async def _checks_passwords(server: Server, user: str, database: str) -> list[str]:
+    """Whether the server asks those who come from here for a password."""
+    guess = Account(user, secrets.token_urlsafe(16).encode(), challenged=True)
+    try:
+        logged_in = await server.login(guess, database, {}, _HERE)
+    except Unchallenged:
+        return [
+            "its pg_hba.conf trusts this address, so it can't check a client's password:"
+            " it must ask for scram-sha-256 here"
+        ]
+    except (Refused, DialError):
+        return []
+    logged_in.goodbye()
+    return ["it takes any password from this address: look at its pg_hba.conf"]
+
+
+async def look_around(reactor: Any, connections: Mapping[str, Connection]) -> list[Seen]:
+    """Look at the servers of all connections, one after the other."""
+    link = Link(reactor, reactor, _LINGER)
+    resolver = Resolver(reactor)
+    dialer = DirectDialer(reactor, resolver)
+    resolver.startService()
+    link.start()
+    found: list[Seen] = []
+    try:
+        for connection in connections.values():
+            try:
+                server = Server(connection, dialer, link, reactor)
+            except StartError as error:
+                found.append(Seen(connection.name, True, str(error)))
+                continue
+            found += await Deferred.fromCoroutine(look_at(server))
+    finally:
+        link.stop()
+        resolver.stopService()
+    return found
