@@ -105,7 +105,7 @@ class Link:
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
         self._handlers: dict[int, Callable[[int], None]] = {}
-        self._ended: list[tuple[int, Callable[[], object]]] = []
+        self._ended: list[Callable[[], object]] = []
         self._polling = False
         self._lingering: Deadlines[End] = Deadlines(clock, linger, End.abort)
 
@@ -171,23 +171,27 @@ class Link:
         self._handlers[fd] = handler
         self._epoll.register(fd, events)
 
-    def _remove(self, fd: int, close: Callable[[], object]) -> None:
+    def _remove(self, fd: int, close: Callable[[], object], borrowed: bool) -> None:
         """
         Forget a descriptor, and close it when no event of this turn can be
         waiting for it any more: a number used again must not get its events.
+
+        @param borrowed: it may stay open for a while; the epoll forgets one of
+            our own by itself as it is closed
         """
         del self._handlers[fd]
-        try:
-            self._epoll.unregister(fd)
-        except OSError:
-            self._log.debug("descriptor {fd} had left the poll already", fd=fd)
-        self._ended.append((fd, close))
+        if borrowed:
+            try:
+                self._epoll.unregister(fd)
+            except OSError:
+                self._log.debug("descriptor {fd} had left the poll already", fd=fd)
+        self._ended.append(close)
         if not self._polling:
             self._close_ended()
 
     def _close_ended(self) -> None:
         ended, self._ended = self._ended, []
-        for _, close in ended:
+        for close in ended:
             close()
 
 
@@ -257,7 +261,7 @@ class End:
         self._last = False
         self.sent = 0
         self.received = 0
-        self._events = _PAUSED if paused else _IN
+        self._events = _IN
         link._add(self._fd, self._events, self._on_talk)
 
     # What the door offers
@@ -334,9 +338,13 @@ class End:
             self._watch()
 
     def pause(self) -> None:
-        """Read nothing until L{resume}; a reset is still noticed."""
+        """
+        Read nothing until L{resume}; a reset is still noticed.
+
+        The epoll learns of it when there is something to read: mostly there is
+        not, before the End is resumed.
+        """
         self._paused = True
-        self._watch()
 
     def resume(self) -> None:
         """Read again."""
@@ -405,7 +413,10 @@ class End:
         """Events while talking."""
         if events & ~_IN and not self._flushed(events):
             return
-        if self._paused or not events & (_IN | _BROKEN):
+        if self._paused:
+            self._watch()
+            return
+        if not events & (_IN | _BROKEN):
             return
         try:
             count = (self._secure or self._socket).recv_into(_BUFFER, TALK_CHUNK)
@@ -428,6 +439,7 @@ class End:
         if events != _IN and not self._flushed(events):
             return
         if self._paused:
+            self._watch()
             return
         try:
             count = self._receive(_BUFFER)  # type: ignore[misc]
@@ -605,7 +617,7 @@ class End:
                 peer.pause()
         fd, self._fd = self._fd, -1
         self._link._lingering.discard(self)
-        self._link._remove(fd, close)
+        self._link._remove(fd, close, self._owner is not None)
 
     def _watch(self) -> None:
         """Tell the epoll what is waited for now."""

@@ -46,11 +46,11 @@ class CancelKeys(Generic[S]):
         @return: a process number (31 bits, never 0) and the secret; both are
             random, and neither may be logged
         """
-        while True:
-            pid = secrets.randbelow(2**31 - 1) + 1
-            if pid not in self._sessions:
-                break
-        session.cancel_key = secrets.token_bytes(KEY_LENGTH)
+        pid = 0
+        while not pid or pid in self._sessions:
+            random = secrets.token_bytes(4 + KEY_LENGTH)
+            pid = int.from_bytes(random[:4], "big") & 0x7FFFFFFF
+        session.cancel_key = random[4:]
         self._sessions[pid] = session
         return pid, session.cancel_key
 

@@ -222,7 +222,7 @@ class ClientLogin:
             session.close(str(error) or "it was ended")
             return
         early = conversation.take_early()
-        session.greet(dict(parameters))
+        session.greet(parameters)
         if early:
             session.early(early)
 

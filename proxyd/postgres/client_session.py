@@ -8,10 +8,11 @@ it holds a lease, and the link carries the bytes. How it ends is all here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum, unique
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -23,7 +24,7 @@ from proxyd.postgres.conversation import Lost
 from proxyd.postgres.lease import Lease
 from proxyd.postgres.pool import Pool
 from proxyd.postgres.server_connection import Failed, ServerConnection
-from proxyd.postgres.settings import Settings, learn, wanted
+from proxyd.postgres.settings import Settings, learn, status_block, wanted
 from proxyd.postgres.statements import parse_text, query_text
 from proxyd.target import Principal
 from proxyd.wire.pg import messages
@@ -130,19 +131,15 @@ class ClientSession:
         listener = self._listener
         on_statement = self._statement if listener.log_statements else None
         lease = Lease(pool, server, listener.clock, self._server_error, on_statement)
-        configuring = Deferred.fromCoroutine(
-            server.configure(wanted(self.settings, server.parameters))
-        )
-        configuring.addTimeout(pool.settings.connect_timeout, listener.clock)
         fatal: Fatal | None = None
         try:
-            await configuring
+            await server.configure(wanted(self.settings, server.parameters))
         except Failed as failed:
             error = failed.error
             fatal = Fatal(error.sqlstate, error.message, error.detail, error.hint)
-        except (Lost, ProtocolError, TimeoutError) as error:
+        except (Lost, ProtocolError) as error:
             server.abort()
-            fatal = lost_server(str(error) or "it did not answer in time")
+            fatal = lost_server(str(error))
         if self.state is State.CLOSED:
             spawn(self._finish(lease), self._log, "ending a lease")
             raise CancelledError
@@ -152,7 +149,7 @@ class ClientSession:
         learn(pool, self.settings, server.parameters)
         return server
 
-    def greet(self, parameters: dict[str, str]) -> None:
+    def greet(self, parameters: Mapping[str, str]) -> None:
         """
         Tell the client that it is in, and wait for its first message.
 
@@ -163,7 +160,7 @@ class ClientSession:
             b"".join(
                 (
                     messages.authentication_ok(),
-                    *(messages.parameter_status(*item) for item in parameters.items()),
+                    status_block(tuple(parameters.items())),
                     messages.backend_key_data(self.pid, key),
                     messages.ready_for_query(),
                 )

@@ -114,6 +114,10 @@ class Conversation:
     def alerted(self, end: End) -> None:
         """Joined Ends have another subject: nothing to do."""
 
+    def give_up(self) -> None:
+        """Whoever waits for a chunk waits no longer: it did not come in time."""
+        self._leave("it did not answer in time")
+
     def _leave(self, reason: str) -> None:
         self.lost = self.lost or reason
         waiting, self._waiting = self._waiting, None

@@ -24,7 +24,6 @@ from proxyd.postgres.pool import Pool
 from proxyd.postgres.server_connection import Failed, ServerConnection
 from proxyd.wire.pg import messages
 from proxyd.wire.pg.flow import Flow
-from proxyd.wire.pg.scanner import Scanner
 
 _DISCARDED = (messages.COMMAND_COMPLETE, b"DISCARD ALL\0")
 _READY_IDLE = (messages.READY_FOR_QUERY, b"I")
@@ -105,12 +104,8 @@ class Lease:
 
         @return: why it was closed; empty when it went back
         """
-        settling = Deferred.fromCoroutine(self._settle())
-        settling.addTimeout(self._settings.connect_timeout, self._clock)
         try:
-            reason = await settling
-        except TimeoutError:
-            reason = "it did not come to rest in time"
+            reason = await self._settle()
         except (Lost, ProtocolError, Failed) as error:
             reason = str(error)
         except CancelledError:
@@ -150,10 +145,9 @@ class Lease:
             return "an extended batch was left open"
         if flow.copying:
             self._say(messages.copy_fail("the client went away"))
-        while not (flow.answered and flow.server.at_border and not self._unscanned):
-            await self._listen(flow.server)
-            if flow.doubt:
-                return flow.doubt
+        await self._hear_out()
+        if flow.doubt:
+            return flow.doubt
         if self._settings.reset == "close":
             return "reset: close"
         if flow.status != ord("I"):
@@ -178,11 +172,23 @@ class Lease:
         self.flow.client.scan(data, len(data))
         self.server.end.write(data)
 
-    async def _listen(self, scanner: Scanner) -> None:
-        """Read on what the server had still to say, and throw it away."""
-        data = self._unscanned + await self.server.conversation.chunk()
-        seen = scanner.scan(data, len(data))
-        self._unscanned = data[seen:]
+    async def _hear_out(self) -> None:
+        """
+        Read what the server still has to say, and throw it away.
+
+        @raise Lost: it broke off, or did not come to an end in C{connect_timeout}
+        """
+        flow, conversation = self.flow, self.server.conversation
+        self.server.deadlines.add(conversation)
+        try:
+            while not (flow.answered and flow.server.at_border and not self._unscanned):
+                data = self._unscanned + await conversation.chunk()
+                seen = flow.server.scan(data, len(data))
+                self._unscanned = data[seen:]
+                if flow.doubt:
+                    return
+        finally:
+            self.server.deadlines.discard(conversation)
 
     def _note_parameter(self, body: bytes) -> None:
         self.server.note_parameter(body)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -352,12 +352,10 @@ class Pool:
 
     async def _check(self, server: ServerConnection) -> None:
         """See whether an idle connection still answers."""
-        answering = Deferred.fromCoroutine(server.run(messages.query("")))
-        answering.addTimeout(self.settings.connect_timeout, self._clock)
         try:
-            await answering
+            await server.run(messages.query(""))
         except Exception as error:
-            if not isinstance(error, (Lost, Failed, ProtocolError, TimeoutError)):
+            if not isinstance(error, (Lost, Failed, ProtocolError)):
                 self._log.failure("pool {pool}: health check", pool=self.name)
             self.counters.lost += 1
             server.abort()

@@ -22,6 +22,7 @@ from twisted.internet.threads import deferToThread
 from proxyd.config.model import Connection
 from proxyd.errors import DialError, DialFailure, ProtocolError
 from proxyd.interfaces import IDialer
+from proxyd.net.deadlines import Deadlines
 from proxyd.net.link import End, Link
 from proxyd.net.secure import Secure
 from proxyd.net.tls import (
@@ -79,6 +80,9 @@ class Server:
         self._dialer = dialer
         self._link = link
         self._clock = clock
+        self._deadlines: Deadlines[Conversation] = Deadlines(
+            clock, connection.connect_timeout, Conversation.give_up
+        )
         dsn = connection.dsn
         self._context: SSL.Context | None = None
         if dsn.sslmode != "disable" and not all(host.is_unix for host in dsn.hosts):
@@ -195,7 +199,14 @@ class Server:
             end.abort()
             raise
         return ServerConnection(
-            conversation, done, host, address, account.user, database, self._clock.seconds()
+            conversation,
+            done,
+            host,
+            address,
+            account.user,
+            database,
+            self._clock.seconds(),
+            self._deadlines,
         )
 
     async def _open(

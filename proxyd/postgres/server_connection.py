@@ -8,8 +8,10 @@ the few statements of our own (settings, reset, health check) go by L{run}.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from proxyd.errors import ProtocolError
+from proxyd.net.deadlines import Deadlines
 from proxyd.net.link import End
 from proxyd.postgres.conversation import Conversation, Lost
 from proxyd.target import Target
@@ -48,6 +50,7 @@ class ServerConnection:
     @ivar created: when it was logged in, by the clock
     @ivar idle_since: since when nobody uses it, by the clock
     @ivar checked: when it was last known to answer, by the clock
+    @ivar deadlines: for the answers to statements of our own
     @ivar expires: when its lifetime is over, by the clock
     """
 
@@ -57,6 +60,7 @@ class ServerConnection:
         "conversation",
         "created",
         "database",
+        "deadlines",
         "end",
         "expires",
         "host",
@@ -76,7 +80,9 @@ class ServerConnection:
         user: str,
         database: str,
         now: float,
+        deadlines: Deadlines[Conversation],
     ) -> None:
+        self.deadlines = deadlines
         self.conversation = conversation
         self.end: End = conversation.end
         self.host = host
@@ -117,10 +123,18 @@ class ServerConnection:
             notices; the last one is the ReadyForQuery
         @raise Failed: the server answered with an error (all of the answer
             has been read by then)
-        @raise Lost: the connection broke
+        @raise Lost: the connection broke, or no answer came in C{connect_timeout}
         @raise ProtocolError: the server sent what can't be an answer
         """
         self.end.write(request)
+        self.deadlines.add(self.conversation)
+        try:
+            return await self._answer()
+        finally:
+            self.deadlines.discard(self.conversation)
+
+    async def _answer(self) -> list[tuple[int, bytes]]:
+        """Read up to the ReadyForQuery."""
         reader = MessageReader(ANSWER_LIMIT)
         answer: list[tuple[int, bytes]] = []
         error: ServerMessage | None = None
@@ -157,17 +171,7 @@ class ServerConnection:
         """
         if not settings:
             return
-        calls = ", ".join(
-            f"pg_catalog.set_config(${2 * number + 1}, ${2 * number + 2}, false)"
-            for number in range(len(settings))
-        )
-        values = [text.encode("utf-8", "surrogateescape") for pair in settings for text in pair]
-        await self.run(
-            messages.parse("", f"SELECT {calls}")
-            + messages.bind("", "", values)
-            + messages.execute("")
-            + messages.SYNC
-        )
+        await self.run(_settings_batch(tuple(settings)))
 
     def rest(self, stirred: Callable[[], None]) -> None:
         """Nobody uses it: C{stirred} is called when the server says something by itself."""
@@ -218,6 +222,22 @@ class ServerConnection:
         """Close at once, by a reset: the server is in a state that nobody knows."""
         self.conversation.stirred = None
         self.end.abort()
+
+
+@lru_cache(maxsize=256)
+def _settings_batch(settings: tuple[tuple[str, str], ...]) -> bytes:
+    """The extended batch that makes these settings."""
+    calls = ", ".join(
+        f"pg_catalog.set_config(${2 * number + 1}, ${2 * number + 2}, false)"
+        for number in range(len(settings))
+    )
+    values = [text.encode("utf-8", "surrogateescape") for pair in settings for text in pair]
+    return (
+        messages.parse("", f"SELECT {calls}")
+        + messages.bind("", "", values)
+        + messages.execute("")
+        + messages.SYNC
+    )
 
 
 __all__ = ["ANSWER_LIMIT", "Failed", "Lost", "ServerConnection"]

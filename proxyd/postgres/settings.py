@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from proxyd.postgres.answers import Fatal
 from proxyd.postgres.pool import Pool
+from proxyd.wire.pg import messages
 from proxyd.wire.pg.startup import split_options
 
 Setting = tuple[str, str]
@@ -180,6 +181,12 @@ def told(pool: Pool, settings: Settings) -> dict[str, str] | None:
             return None
         effective[reported] = learnt
     return effective
+
+
+@lru_cache(maxsize=256)
+def status_block(parameters: tuple[Setting, ...]) -> bytes:
+    """The ParameterStatus messages of a greeting; many clients get the same."""
+    return b"".join(messages.parameter_status(*parameter) for parameter in parameters)
 
 
 def wanted(settings: Settings, parameters: Mapping[str, str]) -> list[Setting]:

@@ -169,7 +169,9 @@ class ParameterTests(DsnCase):
     def test_without_effect(self) -> None:
         """What proxyd does anyway may be said; what it can't do is refused."""
         self.assertEqual(parse("host=h gssencmode=disable sslcompression=0").dsn.parameters, {})
-        self.assertIn("gssencmode=require is not offered", self.refused("host=h gssencmode=require"))
+        self.assertIn(
+            "gssencmode=require is not offered", self.refused("host=h gssencmode=require")
+        )
         self.assertIn("not offered", self.refused("host=h replication=database"))
 
     def test_words_checked(self) -> None:

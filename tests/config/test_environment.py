@@ -74,7 +74,7 @@ class DotenvTests(ReadingCase):
 class VariablesTests(ReadingCase):
     """What is set, and where."""
 
-    written = {  # noqa: RUF012
+    written = {
         "DB_HOST": Variable("DB_HOST", "written", ".env", 3),
         "PROXY_PORT": Variable("PROXY_PORT", "1", ".env", 4),
         "OTHER": Variable("OTHER", "x", ".env", 5),
@@ -83,13 +83,9 @@ class VariablesTests(ReadingCase):
     def test_process_wins(self) -> None:
         """The process wins over .env; an empty variable counts as not set."""
         variables = Variables({"DB_HOST": "process", "PROXY_PORT": ""}, self.written)
-        self.assertEqual(
-            variables.get("DB_HOST"), Variable("DB_HOST", "process", PROCESS, None)
-        )
+        self.assertEqual(variables.get("DB_HOST"), Variable("DB_HOST", "process", PROCESS, None))
         self.assertEqual(variables.get("PROXY_PORT"), self.written["PROXY_PORT"])
-        self.assertEqual(
-            variables.all, {"DB_HOST": "process", "PROXY_PORT": "1", "OTHER": "x"}
-        )
+        self.assertEqual(variables.all, {"DB_HOST": "process", "PROXY_PORT": "1", "OTHER": "x"})
 
     def test_names(self) -> None:
         """Only proxyd's own variables count as set, and their sources are known."""

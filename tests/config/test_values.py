@@ -107,7 +107,7 @@ class ListenerTests(SynchronousTestCase):
             self.assertEqual(self.listener(text), Listener(text, "endpoint"))
 
     def test_refused(self) -> None:
-        """What would bind every interface unsaid, or nothing at all, is refused with what to say."""
+        """What would bind every interface unsaid, or nothing, is refused with what to say."""
         for text, hint in (
             ("6432", "write 127.0.0.1:6432"),
             (":6432", "0.0.0.0:6432 for every interface"),

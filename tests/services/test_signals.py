@@ -26,7 +26,7 @@ class Work(Service):
 
     def startService(self):
         self.running = 1
-        reactor.callWhenRunning(reactor.callLater, 0, say, "UP")
+        reactor.callWhenRunning(reactor.callLater, 0, say, "RUNNING")
 
     def stopService(self):
         say("STOPPED")
@@ -60,7 +60,7 @@ application = Application("tiny")
 root.setServiceParent(application)
 '''
 
-UP = 'reactor.callWhenRunning(reactor.callLater, 0, say, "UP")'
+UP = 'reactor.callWhenRunning(reactor.callLater, 0, say, "RUNNING")'
 DRAINED = "reactor.callLater(0, draining.callback, None)"
 
 
@@ -78,7 +78,7 @@ class SignalsTests(TestCase):
         with open(os.path.join(self.folder, "tiny.tac"), "w", encoding="utf-8") as file:
             file.write(program)
         running = twistd(self, "-oy", "tiny.tac", directory=self.folder)
-        await running.said("UP")
+        await running.said("RUNNING")
         return running
 
     def assert_died(self, end: End, number: signal.Signals) -> None:
@@ -105,7 +105,7 @@ class SignalsTests(TestCase):
         """A signal that comes while services still start is not lost, and kills nothing."""
         running = await self.daemon(
             ('say("DRAINING")', f'say("DRAINING"); {DRAINED}'),
-            (UP, "say('UP'); sys.stdin.read()"),
+            (UP, "say('RUNNING'); sys.stdin.read()"),
         )
         running.send(signal.SIGTERM)
         running.process.closeStdin()
