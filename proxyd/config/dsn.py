@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from proxyd.config import values
-from proxyd.config.dsn_words import ALL_WORDS, NOT_READ, PLACE_WORDS, READ, WITHOUT_EFFECT
+from proxyd.config.dsn_words import ALL_WORDS, NOT_READ, PLACE_WORDS, READ, WITHOUT_EFFECT, waits
 from proxyd.config.model import Dsn
 from proxyd.config.values import BadValue
 from proxyd.target import Target
@@ -42,11 +42,13 @@ class ParsedDsn:
     @param dsn: all that may be shown
     @param password: its password, decoded; None: it has none
     @param connect_timeout: seconds; None: not said
+    @param later: the parameters it names that are not in this version yet
     """
 
     dsn: Dsn
     password: str | None = field(default=None, repr=False)
     connect_timeout: float | None = None
+    later: tuple[str, ...] = ()
 
 
 def parse_dsn(
@@ -89,7 +91,9 @@ def parse_dsn(
     user = parameters.pop("user", "") or default_user
     database = parameters.pop("dbname", "") or None
     dsn = Dsn(hosts, user, database, sslmode, parameters)
-    return ParsedDsn(dsn, password or None, None if timeout is None else float(timeout))
+    later = tuple(name for name, value in parameters.items() if waits(name, value))
+    seconds = None if timeout is None else float(timeout)
+    return ParsedDsn(dsn, password or None, seconds, later)
 
 
 def _checked(said: Mapping[str, str]) -> dict[str, str]:

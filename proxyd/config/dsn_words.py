@@ -75,6 +75,24 @@ READ: dict[str, Callable[[str], str]] = {
 }
 """Words that are read, each with the check of its value."""
 
+NOT_YET: dict[str, tuple[str, ...]] = {
+    "application_name": (),
+    "channel_binding": ("prefer",),
+    "client_encoding": (),
+    "fallback_application_name": (),
+    "keepalives": ("1",),
+    "keepalives_count": (),
+    "keepalives_idle": (),
+    "keepalives_interval": (),
+    "options": (),
+    "target_session_attrs": ("any",),
+}
+"""
+Words of L{READ} that wait for a later version, each with the values that mean
+what is done anyway: a server connection that ignored them would be another
+than the one asked for, and C{channel_binding=require} less safe.
+"""
+
 WITHOUT_EFFECT = {
     "gssencmode": ("disable", "prefer"),
     "sslcompression": ("0",),
@@ -116,3 +134,10 @@ NOT_READ = {
 
 ALL_WORDS = sorted(PLACE_WORDS | READ.keys() | WITHOUT_EFFECT.keys() | NOT_READ.keys())
 """Every word of libpq, for a guess at what was meant."""
+
+
+def waits(name: str, value: str) -> bool:
+    """Whether a word of L{READ}, with this value, is not in this version yet."""
+    if name == "require_auth":
+        return "!" in value
+    return name in NOT_YET and value not in NOT_YET[name]

@@ -38,15 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str], command: click.Command = proxyctl) -> int:
     """
     Run one command.
 
     @param arguments: what stood on the command line after C{proxyctl}
+    @param command: what to run; proxyctl itself, unless a test says otherwise
     @return: the exit code; what went wrong has been said on stderr
     """
     try:
-        result = proxyctl.main(list(arguments), prog_name="proxyctl", standalone_mode=False)
+        result = command.main(list(arguments), prog_name="proxyctl", standalone_mode=False)
         sys.stdout.flush()
     except click.UsageError as error:
         _complain(f"{error.format_message()} (proxyctl --help tells the commands)")

@@ -33,6 +33,7 @@ from proxyd.net.secure import Secure
 CHUNK = 256 * 1024
 TALK_CHUNK = 64 * 1024
 _EVENTS = 512
+_ROUNDS = 8
 
 _IN = select.EPOLLIN
 _OUT = select.EPOLLOUT
@@ -66,6 +67,16 @@ class Scans(Protocol):
 
     def scan(self, data: bytes | bytearray | memoryview, size: int) -> int:
         """How many of the bytes may be sent on."""
+
+
+class Carrier(Protocol):
+    """A non-blocking socket, or TLS on one."""
+
+    def recv_into(self, buffer: bytearray, size: int = 0, /) -> int:
+        """Take bytes; 0 when there will be no more."""
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """Give bytes; how many were taken."""
 
 
 class Relayed(Protocol):
@@ -105,6 +116,7 @@ class Link:
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
         self._handlers: dict[int, Callable[[int], None]] = {}
+        self._ends: dict[int, End] = {}
         self._ended: list[Callable[[], object]] = []
         self._polling = False
         self._lingering: Deadlines[End] = Deadlines(clock, linger, End.abort)
@@ -120,8 +132,7 @@ class Link:
 
     def stop(self) -> None:
         """Close every End by a reset, and the link with them."""
-        for handler in list(self._handlers.values()):
-            end: End = handler.__self__  # type: ignore[attr-defined]
+        for end in list(self._ends.values()):
             end.abort()
         self._reactor.removeReader(self)
         self._lingering.stop()
@@ -139,26 +150,37 @@ class Link:
         """The reactor lets go of the descriptor: nothing to do."""
 
     def doRead(self) -> None:
-        """Serve the sockets that are ready, each once."""
+        """
+        Serve the sockets that are ready, each once in a round.
+
+        Some rounds at a time: a turn of the reactor costs more than one.
+        """
+        for _ in range(_ROUNDS):
+            ready = self._poll(0, _EVENTS)
+            if not ready:
+                return
+            self._serve(ready)
+
+    def _serve(self, ready: list[tuple[int, int]]) -> None:
+        """Serve sockets that are ready."""
         handlers = self._handlers
         self._polling = True
         try:
-            for fd, events in self._poll(0, _EVENTS):
+            for fd, events in ready:
                 handler = handlers.get(fd)
                 if handler is not None:
                     try:
                         handler(events)
                     except Exception:
-                        self._bug(handler)
+                        self._bug(self._ends[fd])
         finally:
             self._polling = False
             if self._ended:
                 self._close_ended()
 
-    def _bug(self, handler: Callable[[int], None]) -> None:
+    def _bug(self, end: End) -> None:
         """An exception nobody caught: it ends the one session it came from."""
         self._log.failure("a session failed; its connection is closed")
-        end: End = handler.__self__  # type: ignore[attr-defined]
         subject = end.subject
         end.abort()
         if subject is not None:
@@ -167,8 +189,9 @@ class Link:
             except Exception:
                 self._log.failure("a session could not be ended")
 
-    def _add(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
-        self._handlers[fd] = handler
+    def _add(self, fd: int, events: int, end: End) -> None:
+        self._ends[fd] = end
+        self._handlers[fd] = end._on_talk
         self._epoll.register(fd, events)
 
     def _remove(self, fd: int, close: Callable[[], object], borrowed: bool) -> None:
@@ -179,7 +202,7 @@ class Link:
         @param borrowed: it may stay open for a while; the epoll forgets one of
             our own by itself as it is closed
         """
-        del self._handlers[fd]
+        del self._handlers[fd], self._ends[fd]
         if borrowed:
             try:
                 self._epoll.unregister(fd)
@@ -199,7 +222,6 @@ class End:
     """
     One socket of the link.
 
-    @ivar sent: bytes sent to the peer, before TLS
     @ivar received: bytes received from the peer, after TLS
     @ivar subject: whom the End works for; None once it is closed
     """
@@ -207,6 +229,7 @@ class End:
     __slots__ = (
         "__weakref__",
         "_broken",
+        "_carrier",
         "_events",
         "_fd",
         "_flow",
@@ -217,14 +240,13 @@ class End:
         "_owner",
         "_paused",
         "_peer",
-        "_receive",
         "_scan",
         "_secure",
         "_secured",
-        "_send",
         "_socket",
+        "_sent",
+        "_joined_at",
         "received",
-        "sent",
         "subject",
     )
 
@@ -249,8 +271,7 @@ class End:
         self.subject: Subject | None = subject
         self._secure: Secure | None = None
         self._secured: Callable[[], None] | None = None
-        self._receive: Callable[..., int] | None = None
-        self._send: Callable[..., int] | None = None
+        self._carrier: Carrier = sock
         self._out = b""
         self._held = b""
         self._broken: OSError | None = None
@@ -259,10 +280,11 @@ class End:
         self._flow: Relayed | None = None
         self._paused = paused
         self._last = False
-        self.sent = 0
+        self._sent = 0
+        self._joined_at = 0
         self.received = 0
         self._events = _IN
-        link._add(self._fd, self._events, self._on_talk)
+        link._add(self._fd, self._events, self)
 
     # What the door offers
 
@@ -270,6 +292,13 @@ class End:
     def closed(self) -> bool:
         """Whether the End was closed or lost, or its last words are on their way."""
         return self.subject is None
+
+    @property
+    def sent(self) -> int:
+        """Bytes sent to the peer, before TLS."""
+        peer = self._peer
+        relayed = 0 if peer is None else peer.received - peer._joined_at
+        return self._sent + relayed - len(self._out)
 
     @property
     def pending(self) -> int:
@@ -329,6 +358,7 @@ class End:
         """Send a few bytes of our own, behind what waits already."""
         if self.subject is None:
             return
+        self._sent += len(data)
         if self._out:
             self._out += data
             return
@@ -336,6 +366,8 @@ class End:
         if sent < len(data) and self.subject is not None:
             self._out = bytes(data[sent:])
             self._watch()
+            if self._peer is not None:
+                self._peer.pause()
 
     def pause(self) -> None:
         """
@@ -357,13 +389,20 @@ class End:
 
     def part(self, subject: Subject) -> None:
         """End the join of this End: it talks to C{subject}, and is paused."""
-        peer, self._peer = self._peer, None
-        self._scan = self._flow = self._receive = self._send = None
+        peer = self._peer
+        self._separate()
         if self.subject is not None:
             self.talk(subject)
             self.pause()
         if peer is not None and peer._peer is self:
             peer.part(subject)
+
+    def _separate(self) -> None:
+        """Forget the peer, but not what was carried from it."""
+        if self._peer is not None:
+            self._sent += self._peer.received - self._peer._joined_at
+            self._peer = None
+            self._scan = self._flow = None
 
     def close(self, last_words: bytes = b"") -> None:
         """
@@ -419,7 +458,7 @@ class End:
         if not events & (_IN | _BROKEN):
             return
         try:
-            count = (self._secure or self._socket).recv_into(_BUFFER, TALK_CHUNK)
+            count = self._carrier.recv_into(_BUFFER, TALK_CHUNK)
         except BlockingIOError:
             return
         except OSError as error:
@@ -434,26 +473,6 @@ class End:
         else:
             self._no_more()
 
-    def _on_joined(self, events: int) -> None:
-        """Events while joined: the way of nearly all bytes."""
-        if events != _IN and not self._flushed(events):
-            return
-        if self._paused:
-            self._watch()
-            return
-        try:
-            count = self._receive(_BUFFER)  # type: ignore[misc]
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._lost(error)
-            return
-        if not count:
-            self._no_more()
-            return
-        self.received += count
-        self._pass_on(_VIEW, count)
-
     def _no_more(self) -> None:
         """The peer will send no more."""
         if self._broken is not None:
@@ -464,31 +483,33 @@ class End:
             self.subject.finished(self)
 
     def _pass_on(self, data: memoryview, count: int) -> None:
-        """Send to the peer what came from this End's socket."""
-        peer = self._peer
+        """Send to the peer what came from this End's socket, when there is more to it than that."""
+        peer, scan = self._peer, self._scan
         assert peer is not None
         allowed = count
-        if self._scan is not None:
+        if scan is not None:
             if self._held:
                 held = self._held + data[:count]
                 data, count = memoryview(held), len(held)
                 self._held = b""
-            allowed = self._scan(data, count)
+            allowed = scan(data, count)
             if allowed != count:
                 self._held = bytes(data[allowed : min(count, allowed + 4)])
         try:
-            sent = peer._send(data[:allowed]) if not peer._out and allowed else 0  # type: ignore[misc]
+            sent = peer._carrier.send(data[:allowed]) if not peer._out and allowed else 0
         except BlockingIOError:
             sent = 0
         except OSError as error:
             self.pause()
             peer._send_failed(error)
             return
-        peer.sent += sent
         if sent != allowed:
             peer._out += bytes(data[sent:allowed])
             self.pause()
             peer._watch()
+        self._look_for_alert()
+
+    def _look_for_alert(self) -> None:
         flow = self._flow
         if flow is not None and flow.alert and self.subject is not None:
             flow.alert = False
@@ -506,6 +527,7 @@ class End:
         if wants:
             self._set_events(_OUT if wants == "write" else _IN)
             return
+        self._carrier = secure
         secured, self._secured = self._secured, None
         self._link._handlers[self._fd] = self._on_talk
         self._watch()
@@ -548,25 +570,23 @@ class End:
     def _try_send(self, data: bytes | memoryview) -> int:
         """Send what the socket takes now; a lost socket is told to the subject."""
         try:
-            sent = (self._secure or self._socket).send(data)
+            sent = self._carrier.send(data)
         except BlockingIOError:
             return 0
         except OSError as error:
             self._lost(error)
             return 0
-        self.sent += sent
         return sent
 
     def _flush(self) -> bool:
         """Send what waits; whether the End is still there."""
         try:
-            sent = (self._secure or self._socket).send(self._out)
+            sent = self._carrier.send(self._out)
         except BlockingIOError:
             return True
         except OSError as error:
             self._send_failed(error)
             return self.subject is not None
-        self.sent += sent
         self._out = self._out[sent:]
         if not self._out:
             peer = self._peer
@@ -605,13 +625,12 @@ class End:
     def _end(self, close: Callable[[], object]) -> None:
         if self._fd < 0:
             return
-        peer, self._peer = self._peer, None
+        peer = self._peer
+        self._separate()
         self.subject = None
-        self._scan = self._flow = self._receive = self._send = None
         self._out = b""
         if peer is not None and peer._peer is self:
-            peer._peer = None
-            peer._scan = peer._flow = peer._receive = peer._send = None
+            peer._separate()
             if peer.subject is not None:
                 peer.talk(peer.subject)
                 peer.pause()
@@ -644,14 +663,81 @@ def join(
     """
     for end, peer, number in ((one, other, 0), (other, one, 1)):
         end._peer = peer
+        end._joined_at = end.received
         end._held = b""
         end.subject = subject
         end._flow = flow
         end._scan = scans[number].scan if scans else None
-        carrier = end._secure or end._socket
-        end._receive, end._send = carrier.recv_into, carrier.send
-        end._link._handlers[end._fd] = end._on_joined
     for end, peer in ((one, other), (other, one)):
+        end._link._handlers[end._fd] = _relay(end, peer)
         # A peer with bytes still waiting resumes its partner when they are sent.
         end._paused = bool(peer._out)
         end._watch()
+
+
+def _relay(end: End, peer: End) -> Callable[[int], None]:
+    """
+    What is done with the events of a joined End: the way of nearly all bytes.
+
+    A closure, since it is run for each of them: what doesn't change while the
+    two are joined is looked up once.
+    """
+    receive, send = end._carrier.recv_into, peer._carrier.send
+    scan = end._scan or _pass
+    flow = end._flow or _NOTHING_TO_SEE
+    view, buffer, readable = _VIEW, _BUFFER, _IN
+
+    def carry(events: int) -> None:
+        if events != readable and not end._flushed(events):
+            return
+        if end._paused:
+            end._watch()
+            return
+        try:
+            count = receive(buffer)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            end._lost(error)
+            return
+        if not count:
+            end._no_more()
+            return
+        end.received += count
+        if end._held:
+            end._pass_on(view, count)
+            return
+        allowed = scan(view, count)
+        if allowed != count:
+            end._held = bytes(view[allowed : min(count, allowed + 4)])
+        try:
+            sent = send(view[:allowed])
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            end.pause()
+            peer._send_failed(error)
+            return
+        if sent != allowed:
+            peer._out = bytes(view[sent:allowed])
+            end.pause()
+            peer._watch()
+        if flow.alert:
+            end._look_for_alert()
+
+    return carry
+
+
+def _pass(data: object, size: int) -> int:
+    """The scan of a join without borders to watch."""
+    return size
+
+
+class _Quiet:
+    """The flow of a join that nobody watches."""
+
+    __slots__ = ()
+    alert = False
+
+
+_NOTHING_TO_SEE: Relayed = _Quiet()

@@ -102,6 +102,8 @@ class Secure:
         size = len(data)
         sent = 0
         try:
+            if not size:
+                return 0
             if size <= _RECORD:
                 return connection.send(data)
             view = memoryview(data)

@@ -47,6 +47,7 @@ class UriTests(DsnCase):
                     {"application_name": "x"},
                 ),
                 "pw",
+                later=("application_name",),
             ),
         )
 
@@ -191,6 +192,21 @@ class ParameterTests(DsnCase):
         parsed = parse("host=h connect_timeout=7 require_auth=!password,!md5")
         self.assertEqual(parsed.connect_timeout, 7.0)
         self.assertEqual(parsed.dsn.parameters, {"require_auth": "!password,!md5"})
+
+    def test_later(self) -> None:
+        """What is not in this version yet is said to be, and never passed over in silence."""
+        for text, later in (
+            ("channel_binding=require", ("channel_binding",)),
+            ("channel_binding=disable", ("channel_binding",)),
+            ("channel_binding=prefer", ()),
+            ("target_session_attrs=read-write", ("target_session_attrs",)),
+            ("target_session_attrs=any", ()),
+            ("keepalives=0 options=-cwork_mem=1", ("keepalives", "options")),
+            ("keepalives=1 options=", ()),
+            ("require_auth=!md5", ("require_auth",)),
+            ("require_auth=md5,scram-sha-256", ()),
+        ):
+            self.assertEqual(parse(f"host=h {text}").later, later, text)
 
     def test_given_twice(self) -> None:
         """What is said twice may be said differently, so it is refused."""

@@ -5,7 +5,15 @@ from __future__ import annotations
 from psycopg import pq
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.config.dsn_words import ALL_WORDS, NOT_READ, PLACE_WORDS, READ, WITHOUT_EFFECT
+from proxyd.config.dsn_words import (
+    ALL_WORDS,
+    NOT_READ,
+    NOT_YET,
+    PLACE_WORDS,
+    READ,
+    WITHOUT_EFFECT,
+    waits,
+)
 
 
 class WordTests(SynchronousTestCase):
@@ -26,3 +34,13 @@ class WordTests(SynchronousTestCase):
         """A check gives back what it lets pass."""
         for word, value in (("require_auth", "scram-sha-256,none"), ("keepalives_idle", "30")):
             self.assertEqual(READ[word](value), value)
+
+    def test_later(self) -> None:
+        """What waits for a later version is checked already, and so are the values that don't."""
+        self.assertEqual(NOT_YET.keys() - READ.keys(), set())
+        for word, values in NOT_YET.items():
+            for value in values:
+                self.assertEqual(READ[word](value), value)
+                self.assertFalse(waits(word, value))
+            self.assertTrue(waits(word, "0"))
+        self.assertFalse(waits("sslcert", "x"))

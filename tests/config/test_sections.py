@@ -156,8 +156,8 @@ class PostgresTests(ReadingCase):
             [
                 "proxyd.yaml:2: postgres.listen[2]: 6432 names no address: write 127.0.0.1:6432",
                 (
-                    "proxyd.yaml:3: postgres.proxy_protocol[0]: balancer is not an address or a CIDR "
-                    "block (10.0.0.0/8)"
+                    "proxyd.yaml:3: postgres.proxy_protocol[0]: balancer is not an address "
+                    "or a CIDR block (10.0.0.0/8)"
                 ),
                 "proxyd.yaml:4: postgres.public: db.example names no port: HOST:PORT",
                 "proxyd.yaml:5: postgres.auth_timeout: must be more than no time",

@@ -12,10 +12,11 @@ import functools
 import json
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import FrameType
 
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.reporter import TestResult, TestResultDecorator
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.daemon import PORT, Daemon
 from tests.support.database import (
@@ -40,10 +41,14 @@ class BlackBoxTestCase(SynchronousTestCase):
 
     deadline = 60.0
 
-    def __init__(self, methodName: str = "runTest") -> None:
-        super().__init__(methodName)
-        self._failed = False
-        setattr(self, methodName, self._noticing(getattr(self, methodName)))
+    def run(self, result: TestResult) -> None:  # type: ignore[override]
+        """Run the test; when it fails show what proxyd logged meanwhile."""
+        self._logs: list[str] = []
+        noticing = _Noticing(result)
+        super().run(noticing)
+        if noticing.troubled:
+            for text in self._logs:
+                sys.stderr.write(f"\n--- proxyd's log during {self.id()}:\n{text}\n")
 
     def setUp(self) -> None:
         """Arm the deadline."""
@@ -52,21 +57,6 @@ class BlackBoxTestCase(SynchronousTestCase):
         self.addCleanup(signal.signal, signal.SIGALRM, previous)
         self.addCleanup(signal.setitimer, signal.ITIMER_REAL, 0)
         signal.setitimer(signal.ITIMER_REAL, self.deadline)
-
-    def _noticing(self, test: Callable[[], None]) -> Callable[[], None]:
-        """The test, which notes that it failed: trial tells that to nobody but its reporter."""
-
-        @functools.wraps(test)
-        def noticing() -> None:
-            try:
-                test()
-            except SkipTest:
-                raise
-            except BaseException:
-                self._failed = True
-                raise
-
-        return noticing
 
     @property
     def database(self) -> Database:
@@ -99,16 +89,27 @@ class BlackBoxTestCase(SynchronousTestCase):
         try:
             if daemon.is_running:
                 daemon.wait_no_clients()
-        except BaseException:
-            self._failed = True
-            raise
         finally:
-            if self._failed:
-                text = daemon.log_text()[start:][-LOG_SHOWN:]
-                sys.stderr.write(f"\n--- proxyd's log during {self.id()}:\n{text}\n")
+            self._logs.append(daemon.log_text()[start:][-LOG_SHOWN:])
 
     def _too_late(self, number: int, frame: FrameType | None) -> None:
         raise DeadlinePassed(f"the test took longer than {self.deadline:g} s")
+
+
+class _Noticing(TestResultDecorator):
+    """A reporter that remembers whether it was told of a failure."""
+
+    troubled = False
+
+    def addError(self, test: object, error: object) -> None:
+        """An error: pass it on."""
+        self.troubled = True
+        super().addError(test, error)
+
+    def addFailure(self, test: object, failure: object) -> None:
+        """A failure: pass it on."""
+        self.troubled = True
+        super().addFailure(test, failure)
 
 
 def configuration(

@@ -12,7 +12,8 @@ ReadyForQuery), Sync (the same, unless the server is in COPY IN and swallows
 it), CopyDone and CopyFail (which end a COPY IN). A failing COPY IN with a Sync
 in front of its CopyDone is the case nobody can count: an error on a data row
 comes after the Sync was swallowed and gives one ReadyForQuery, an error in a
-BEFORE STATEMENT trigger comes before it and gives two.
+BEFORE STATEMENT trigger comes before it and gives two. Where such a COPY goes
+well, its batch is still open after it: another Sync must come.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from proxyd.errors import ProtocolError
 from proxyd.wire.pg.scanner import BODY, DATA, HEADER, MARK, PASS, READY, STOP, Scanner, mask
 
 _QUERY, _SYNC, _FUNCTION_CALL = b"QSF"
@@ -33,9 +35,12 @@ _ERROR_RESPONSE = ord("E")
 _PARAMETER_STATUS = ord("S")
 
 IDLE = ord("I")
-_STATUSES = b"ITE"
+_STATUSES = frozenset(b"ITE")
 _ENDS_BATCH = frozenset(b"QSF") | {0}
 _ENDS_COPY = frozenset(b"cf")
+
+_MARKS_LIMIT = 10_000
+"""How many CopyDone and CopyFail of a client are remembered that no COPY has taken yet."""
 
 STATEMENT_LIMIT = 2048
 """How many bytes of a Query or Parse are handed on, for the log."""
@@ -79,6 +84,7 @@ class Flow:
         "_on_parameter",
         "_on_statement",
         "_owed",
+        "_swallowed",
         "alert",
         "client",
         "doubt",
@@ -95,7 +101,8 @@ class Flow:
         on_statement: Callable[[int, bytes, int], None] | None = None,
     ) -> None:
         """
-        @param on_parameter: takes the body of each ParameterStatus
+        @param on_parameter: takes the body of each ParameterStatus; a
+            ProtocolError of its is a doubt
         @param on_error: takes the body (its start) of each ErrorResponse
         @param on_statement: takes kind, start of the body and its length for
             each Query and Parse; None when nobody wants to see them
@@ -108,7 +115,7 @@ class Flow:
             STATEMENT_LIMIT,
         )
         self.server = Scanner(
-            "backend", _SERVER, self._server_sent, self._stopped, MESSAGE_LIMIT
+            "backend", _SERVER, self._server_sent, self._stopped, MESSAGE_LIMIT, self._ready
         )
         self.status = IDLE
         self.doubt = ""
@@ -119,6 +126,7 @@ class Flow:
         self._copying = False
         self._early_sync = False
         self._hurried = False
+        self._swallowed = False
         self._on_parameter = on_parameter
         self._on_error = on_error
         self._on_statement = on_statement
@@ -130,7 +138,7 @@ class Flow:
     @property
     def batch_open(self) -> bool:
         """Whether the client has begun an extended batch and not yet sent its Sync."""
-        return self.client.last not in _ENDS_BATCH
+        return self._swallowed or self.client.last not in _ENDS_BATCH
 
     @property
     def copying(self) -> bool:
@@ -166,28 +174,43 @@ class Flow:
 
     def _client_sent(self, kind: int, body: bytes, length: int) -> None:
         """Note what the server will have to answer."""
+        if kind == _SYNC:
+            self._owed.append(kind)
+            self._swallowed = False
+            if self._copying:
+                self._early_sync = self._sync_before_end()
+            return
         if kind == _PARSE:
             assert self._on_statement is not None
             self._on_statement(kind, body, length)
             return
-        if kind in (_QUERY, _FUNCTION_CALL) and self.batch_open:
+        if kind in _ENDS_COPY:
+            self._end_sent(kind)
+            return
+        self._owed.append(kind)
+        if self.batch_open:
             # Should the batch fail, the server skips this one too, up to a Sync.
             self._hurried = True
-        self._owed.append(kind)
-        if kind == _SYNC and self._copying:
-            self._early_sync = self._sync_before_end()
-        if kind == _QUERY and self._on_statement is not None:
+        self._swallowed = False
+        if self._on_statement is not None and kind == _QUERY:
             self._on_statement(kind, body, length)
+
+    def _end_sent(self, kind: int) -> None:
+        """Note a CopyDone or CopyFail, unless the server waits for none and ignores it."""
+        if not (self._owed or self._copying or self.batch_open):
+            return
+        if len(self._owed) < _MARKS_LIMIT:
+            self._owed.append(kind)
+        else:
+            self.doubt = "the client ended COPYs that it had not begun"
 
     def _server_sent(self, kind: int, body: bytes, length: int) -> None:
         """Cross off what the server has answered."""
         if kind == _READY_FOR_QUERY:
-            self._ready(body, length)
+            # In two parts, or malformed.
+            self._ready(body[0] if length == 1 else 0)
         elif kind == _PARAMETER_STATUS:
-            if len(body) == length:
-                self._on_parameter(body)
-            else:
-                self.doubt = "the server sent an oversized ParameterStatus"
+            self._parameter(body, length)
         elif kind == _ERROR_RESPONSE:
             if self._hurried or self._early_sync:
                 self.doubt = "an error came while requests were sent ahead"
@@ -202,9 +225,17 @@ class Flow:
         else:
             self.doubt = "the server began a replication stream"
 
-    def _ready(self, body: bytes, length: int) -> None:
+    def _parameter(self, body: bytes, length: int) -> None:
+        if len(body) != length:
+            self.doubt = "the server sent an oversized ParameterStatus"
+            return
+        try:
+            self._on_parameter(body)
+        except ProtocolError as error:
+            self.doubt = str(error)
+
+    def _ready(self, status: int) -> None:
         self.ready_count += 1
-        status = body[0] if length == 1 else 0
         if status not in _STATUSES:
             self.doubt = "the server sent a malformed ReadyForQuery"
             return
@@ -214,32 +245,44 @@ class Flow:
             self.doubt = "a COPY ended without a word"
         owed = self._owed
         while owed:
-            mark = owed.popleft()
-            if mark not in _ENDS_COPY:
+            if owed.popleft() not in _ENDS_COPY:
                 break
         else:
             self.doubt = "the server sent a ReadyForQuery that nobody was owed"
+        if owed and owed[0] in _ENDS_COPY and self.answered and not self.batch_open:
+            # They came too late for a COPY that had failed: the server ignores them.
+            owed.clear()
         if not owed:
             self._hurried = False
         if self.watch:
             self.alert = True
 
     def _copied(self) -> None:
-        """A COPY IN ended well: cross off its CopyDone, and the Syncs it swallowed."""
+        """
+        A COPY IN ended well: cross off its CopyDone, and the Syncs it swallowed.
+
+        A CopyFail in front of it came too late for an earlier COPY.
+        """
         self._end_copy()
         owed = self._owed
+        while owed and owed[0] == _COPY_FAIL:
+            owed.popleft()
         kept = owed.popleft() if owed and owed[0] == _QUERY else None
+        swallowed = False
         while owed:
             mark = owed.popleft()
             if mark == _COPY_DONE:
                 break
-            if mark != _SYNC:
+            swallowed = swallowed or mark == _SYNC
+            if mark in (_QUERY, _FUNCTION_CALL):
                 self.doubt = "a COPY ended that was not ended by the client"
                 break
         else:
             self.doubt = "a COPY ended that was not ended by the client"
         if kept is not None:
             owed.appendleft(kept)
+        elif swallowed and self.answered:
+            self._swallowed = True
 
     def _sync_before_end(self) -> bool:
         """Whether a Sync was sent that the COPY IN under way may swallow."""

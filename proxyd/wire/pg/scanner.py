@@ -48,6 +48,10 @@ def mask(actions: Mapping[str, int], default: int = REFUSE) -> bytes:
 _NOTHING = mask({}, STOP)
 
 
+def _no_ready(status: int) -> None:
+    """For masks without READY."""
+
+
 class Scanner:
     """
     Finds the messages in one direction of a session.
@@ -68,12 +72,14 @@ class Scanner:
     """
 
     __slots__ = (
+        "_before",
         "_body",
         "_kind",
         "_length",
         "_limit",
         "_need",
         "_on_message",
+        "_on_ready",
         "_on_stop",
         "error",
         "last",
@@ -89,6 +95,7 @@ class Scanner:
         on_message: OnMessage,
         on_stop: Callable[[], None],
         limit: int,
+        on_ready: Callable[[int], None] = _no_ready,
     ) -> None:
         """
         @param side: who sends these messages, for the text of an error:
@@ -97,6 +104,8 @@ class Scanner:
         @param on_message: called for each message that the mask asks for,
             when its body (or the start of it, up to the limit) is complete
         @param on_stop: called when the scan stops for good
+        @param on_ready: called for each READY message that is whole and has one
+            byte of body, with that byte; others of that kind go to C{on_message}
         @param limit: how many bytes of a body are handed on at most
         """
         self.mask = table
@@ -106,8 +115,10 @@ class Scanner:
         self.error: PgProtocolError | None = None
         self._on_message = on_message
         self._on_stop = on_stop
+        self._on_ready = on_ready
         self._limit = limit
         self._need = 0
+        self._before = 0
         self._kind = 0
         self._length = 0
         self._body: bytearray | None = None
@@ -135,21 +146,24 @@ class Scanner:
             self._need = 0
         table = self.mask
         kind = self.last
-        while at + 5 <= size:
+        end = size - 4
+        while at < end:
             next_kind, length = _unpack(data, at)
             action = table[next_kind]
+            if not action and length >= 4:
+                kind = next_kind
+                at += 1 + length
+                continue
             if length < 4 or action >= STOP:
                 self.last = kind
                 self._stop(next_kind, length)
                 return at
-            if not action:
-                kind = next_kind
-            elif action != DATA:
+            if action != DATA:
                 self.last = kind
-                if action == READY and at + 6 <= size and length == 5:
-                    self._on_message(next_kind, data[at + 5 : at + 6], 1)  # type: ignore[arg-type]
-                elif action <= HEADER:
+                if action <= HEADER:
                     self._on_message(next_kind, b"", length - 4)
+                elif action == READY and at + 6 <= size and length == 5:
+                    self._on_ready(data[at + 5])
                 else:
                     self._begin(next_kind, length - 4, data, at + 5, size)
                 if action != MARK:
@@ -183,6 +197,7 @@ class Scanner:
         if len(have) == wanted:
             self._on_message(kind, have, length)
         else:
+            self._before = self.last
             self._kind, self._length, self._body = kind, length, bytearray(have)
 
     def _collect(self, data: bytes | bytearray | memoryview, size: int) -> None:
@@ -193,4 +208,6 @@ class Scanner:
         body += data[: min(size, wanted - len(body))]
         if len(body) == wanted:
             self._body = None
+            last, self.last = self.last, self._before
             self._on_message(self._kind, bytes(body), self._length)
+            self.last = last
