@@ -70,9 +70,15 @@ class Deadlines(Generic[T]):
     def _check(self) -> None:
         self._call = None
         now = self._clock.seconds()
-        for item in [item for item, end in self._items.items() if end <= now]:
-            if self._items.pop(item, None) is not None:
-                self._expired(item)
-        oldest = next(iter(self._items.values()), None)
-        if oldest is not None and self._call is None:
-            self._schedule(max(0.0, oldest - now))
+        try:
+            for item in [item for item, end in self._items.items() if end <= now]:
+                if self._items.pop(item, None) is not None:
+                    self._expired(item)
+        finally:
+            # Whatever was added meanwhile is younger than the oldest one left.
+            oldest = next(iter(self._items.values()), None)
+            if self._call is not None:
+                self._call.cancel()
+                self._call = None
+            if oldest is not None:
+                self._schedule(max(0.0, oldest - now))

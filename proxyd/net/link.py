@@ -42,6 +42,10 @@ _PAUSED = select.EPOLLRDHUP | select.EPOLLET
 
 _NO_LINGER = b"\1\0\0\0\0\0\0\0"
 
+# Why an End does not read: its subject wants it so, its peer has bytes waiting, or
+# there are none any more.
+_ASKED, _FULL, _ENDED = 1, 2, 4
+
 _BUFFER = bytearray(CHUNK)
 _VIEW = memoryview(_BUFFER)
 
@@ -156,23 +160,25 @@ class Link:
         Some rounds at a time: a turn of the reactor costs more than one.
         """
         for _ in range(_ROUNDS):
-            ready = self._poll(0, _EVENTS)
+            # A subject may have stopped the link in the round before.
+            ready = [] if self._epoll.closed else self._poll(0, _EVENTS)
             if not ready:
                 return
             self._serve(ready)
 
     def _serve(self, ready: list[tuple[int, int]]) -> None:
         """Serve sockets that are ready."""
-        handlers = self._handlers
+        handlers, ends = self._handlers, self._ends
         self._polling = True
         try:
             for fd, events in ready:
                 handler = handlers.get(fd)
                 if handler is not None:
+                    end = ends[fd]
                     try:
                         handler(events)
                     except Exception:
-                        self._bug(self._ends[fd])
+                        self._bug(end)
         finally:
             self._polling = False
             if self._ended:
@@ -215,7 +221,10 @@ class Link:
     def _close_ended(self) -> None:
         ended, self._ended = self._ended, []
         for close in ended:
-            close()
+            try:
+                close()
+            except Exception:
+                self._log.failure("a socket could not be closed in order")
 
 
 class End:
@@ -278,7 +287,7 @@ class End:
         self._peer: End | None = None
         self._scan: Callable[..., int] | None = None
         self._flow: Relayed | None = None
-        self._paused = paused
+        self._paused = _ASKED if paused else 0
         self._last = False
         self._sent = 0
         self._joined_at = 0
@@ -334,7 +343,9 @@ class End:
         return True
 
     def talk(self, subject: Subject) -> None:
-        """Give what is received to C{subject} from now on."""
+        """Give what is received to C{subject} from now on; an end is told to it anew."""
+        if subject is not self.subject:
+            self._paused &= ~_ENDED
         self.subject = subject
         self._link._handlers[self._fd] = self._on_talk
 
@@ -367,7 +378,7 @@ class End:
             self._out = bytes(data[sent:])
             self._watch()
             if self._peer is not None:
-                self._peer.pause()
+                self._peer._paused |= _FULL
 
     def pause(self) -> None:
         """
@@ -376,11 +387,11 @@ class End:
         The epoll learns of it when there is something to read: mostly there is
         not, before the End is resumed.
         """
-        self._paused = True
+        self._paused |= _ASKED
 
     def resume(self) -> None:
-        """Read again."""
-        self._paused = False
+        """Read again, as soon as what was read before could be sent on."""
+        self._paused &= ~_ASKED
         self._watch()
 
     def carry(self, data: bytes) -> None:
@@ -403,6 +414,7 @@ class End:
             self._sent += self._peer.received - self._peer._joined_at
             self._peer = None
             self._scan = self._flow = None
+            self._paused &= ~_FULL
 
     def close(self, last_words: bytes = b"") -> None:
         """
@@ -419,7 +431,7 @@ class End:
                 return
         self.part(self.subject)
         self.subject = None
-        self._paused = False
+        self._paused = 0
         self._link._handlers[self._fd] = self._on_linger
         self._link._lingering.add(self)
         if not self._out:
@@ -478,7 +490,7 @@ class End:
         if self._broken is not None:
             self._lost(self._broken)
             return
-        self.pause()
+        self._paused |= _ENDED
         if self.subject is not None:
             self.subject.finished(self)
 
@@ -500,12 +512,12 @@ class End:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self.pause()
+            self._paused |= _FULL
             peer._send_failed(error)
             return
         if sent != allowed:
             peer._out += bytes(data[sent:allowed])
-            self.pause()
+            self._paused |= _FULL
             peer._watch()
         self._look_for_alert()
 
@@ -565,7 +577,7 @@ class End:
                 self._secure.close()
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
-            self._paused = False
+            self._paused = 0
 
     def _try_send(self, data: bytes | memoryview) -> int:
         """Send what the socket takes now; a lost socket is told to the subject."""
@@ -590,8 +602,9 @@ class End:
         self._out = self._out[sent:]
         if not self._out:
             peer = self._peer
-            if peer is not None and peer._paused:
-                peer.resume()
+            if peer is not None:
+                peer._paused &= ~_FULL
+                peer._watch()
             self._watch()
         return True
 
@@ -671,7 +684,7 @@ def join(
     for end, peer in ((one, other), (other, one)):
         end._link._handlers[end._fd] = _relay(end, peer)
         # A peer with bytes still waiting resumes its partner when they are sent.
-        end._paused = bool(peer._out)
+        end._paused = _FULL if peer._out else 0
         end._watch()
 
 
@@ -711,16 +724,16 @@ def _relay(end: End, peer: End) -> Callable[[int], None]:
         if allowed != count:
             end._held = bytes(view[allowed : min(count, allowed + 4)])
         try:
-            sent = send(view[:allowed])
+            sent = send(view[:allowed]) if allowed else 0
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            end.pause()
+            end._paused |= _FULL
             peer._send_failed(error)
             return
         if sent != allowed:
             peer._out = bytes(view[sent:allowed])
-            end.pause()
+            end._paused |= _FULL
             peer._watch()
         if flow.alert:
             end._look_for_alert()

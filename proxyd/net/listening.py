@@ -84,7 +84,8 @@ class Acceptor:
         self._socket = socket.socket(fileno=os.dup(port.fileno()))  # type: ignore[attr-defined]
         self._socket.setblocking(False)
         set_options(self._socket)
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._spare = -1
+        self._take_spare()
         self._fd_set.addReader(self)
 
     @property
@@ -129,7 +130,7 @@ class Acceptor:
             self._waiting.cancel()
             self._waiting = None
         self._socket.close()
-        os.close(self._spare)
+        self._give_up_spare()
         done: Deferred[None] = Deferred()
         closing = self._port.stopListening()
         if closing is None:
@@ -147,17 +148,31 @@ class Acceptor:
             "no connection can be accepted: {reason}; raise LimitNOFILE or lower max_clients",
             reason=error.strerror,
         )
-        os.close(self._spare)
+        self._give_up_spare()
         try:
             self._socket.accept()[0].close()
         except OSError:
             self._log.debug("nobody was left to turn away")
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._take_spare()
         self._fd_set.removeReader(self)
         self._waiting = self._clock.callLater(_PAUSE, self._again)
 
+    def _take_spare(self) -> None:
+        """Keep a descriptor back; a thread may have been faster, then later."""
+        if self._spare < 0:
+            try:
+                self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                self._log.debug("no descriptor is left to keep back")
+
+    def _give_up_spare(self) -> None:
+        spare, self._spare = self._spare, -1
+        if spare >= 0:
+            os.close(spare)
+
     def _again(self) -> None:
         self._waiting = None
+        self._take_spare()
         self._fd_set.addReader(self)
 
 

@@ -1,7 +1,8 @@
 """
 TLS on a descriptor: pyOpenSSL over the socket itself, with the socket's own manners.
 
-C{recv_into} and C{send} answer as those of a non-blocking socket do, so that the link needs not know which of the two it holds.
+C{recv_into} and C{send} answer as those of a non-blocking socket do, so that
+the link needs not know which of the two it holds.
 """
 
 from __future__ import annotations
@@ -79,7 +80,10 @@ class Secure:
                 while count <= limit:
                     try:
                         more = connection.recv_into(view[count:], _RECORD)  # type: ignore[arg-type]
-                    except (SSL.WantReadError, SSL.ZeroReturnError, SSL.SysCallError):
+                    except SSL.ZeroReturnError:
+                        self._show_end()
+                        break
+                    except (SSL.WantReadError, SSL.SysCallError):
                         break
                     count += more
                     if more < _RECORD:
@@ -95,6 +99,17 @@ class Secure:
             raise OSError(*error.args) from None
         except SSL.Error as error:
             raise OSError(errno.EPROTO, f"TLS: {reason(error)}") from None
+
+    def _show_end(self) -> None:
+        """
+        Let the poll see the end that close_notify was: no FIN need follow it.
+
+        The next C{recv_into} is made then, and says 0.
+        """
+        try:
+            self.connection.sock_shutdown(socket.SHUT_RD)  # type: ignore[no-untyped-call]
+        except OSError:
+            return
 
     def send(self, data: bytes | memoryview) -> int:
         """As C{socket.send}, of as many records as the socket takes."""

@@ -25,6 +25,8 @@ from proxyd.postgres.server import Account, Server
 from proxyd.target import Principal
 from proxyd.wire.pg.login import Unchallenged
 
+_log = Logger()
+
 KEPT = 5.0
 """Seconds for which a good answer of the server is believed again."""
 
@@ -42,8 +44,6 @@ _USUAL_FAILURE = 0.02
 
 class Verifier:
     """Asks real servers whether a password is right."""
-
-    _log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -148,7 +148,7 @@ class Verifier:
                 raise wrong_password(principal.user, "the server refused the password") from None
             raise login_refused(refused.error, refused.authenticated, principal.user) from None
         except Unchallenged:
-            self._log.error(
+            _log.error(
                 "server {server} let {user} in without asking for the password: its pg_hba.conf "
                 "trusts this address, so no password can be checked there; "
                 "use scram-sha-256 for it",

@@ -8,6 +8,7 @@ name, its database and that password.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 from sys import intern
 from typing import TYPE_CHECKING
@@ -39,8 +40,18 @@ from proxyd.wire.proxy_protocol import ProxyHeader
 if TYPE_CHECKING:
     from proxyd.postgres.listener import PostgresListener
 
+_log = Logger()
+
 PASSWORD_LIMIT = 65_535
 """Bytes of the longest password message that is taken: tokens are passwords too."""
+
+
+@lru_cache(maxsize=1024)
+def _parsed(host: str) -> tuple[Address, str]:
+    """An address as a value and as text; IPv4 inside IPv6 is IPv4."""
+    address = ip_address(host.partition("%")[0])
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address, str(address)
 
 
 class _HungUp(Exception):
@@ -52,10 +63,10 @@ class ClientLogin:
     A client that has not logged in yet.
 
     @ivar end: its socket
+    @ivar host: its address without the port
+    @ivar source: its address
     @ivar spoke: it has sent a whole start-up packet
     """
-
-    _log = Logger()
 
     def __init__(self, listener: PostgresListener, address: object) -> None:
         """
@@ -64,7 +75,7 @@ class ClientLogin:
         """
         self._listener = listener
         self._address: Address | None = None
-        self.source = "unix"
+        self.source = self.host = "unix"
         if isinstance(address, tuple):
             self._set_address(address[0], address[1])
         self.spoke = False
@@ -76,20 +87,13 @@ class ClientLogin:
         return self.conversation.end
 
     @property
-    def host(self) -> str:
-        """The client's address without its port."""
-        return "unix" if self._address is None else str(self._address)
-
-    @property
     def _local(self) -> bool:
         """Whether the client's bytes never leave this machine."""
         return self._address is None or self._address.is_loopback
 
     def _set_address(self, host: str, port: int) -> None:
-        address = ip_address(host.partition("%")[0])
-        mapped = getattr(address, "ipv4_mapped", None)
-        self._address = mapped or address
-        self.source = f"[{self._address}]:{port}" if ":" in str(self._address) else f"{self._address}:{port}"
+        self._address, self.host = _parsed(host)
+        self.source = f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
     async def run(self) -> None:
         """Take the client in, or send it away; never fails but by a bug."""
@@ -105,18 +109,18 @@ class ClientLogin:
         except Fatal as fatal:
             self._refuse(user, fatal)
         except NotPostgres as error:
-            self._log.debug("[{source}] closed: {reason}", source=self.source, reason=str(error))
+            _log.debug("[{source}] closed: {reason}", source=self.source, reason=str(error))
             self.end.drop()
         except PgProtocolError as error:
             self._refuse(user, Fatal(error.sqlstate, str(error)))
         except ProtocolError as error:
-            self._log.debug("[{source}] closed: {reason}", source=self.source, reason=str(error))
+            _log.debug("[{source}] closed: {reason}", source=self.source, reason=str(error))
             self.end.drop()
         except Lost as error:
-            self._log.debug("[{source}] left: {reason}", source=self.source, reason=str(error))
+            _log.debug("[{source}] left: {reason}", source=self.source, reason=str(error))
             self.end.drop()
         except _HungUp:
-            self._log.debug(
+            _log.debug(
                 "[{source}] [{user}] left when asked for a password", source=self.source, user=user
             )
             self.end.drop()
@@ -186,7 +190,7 @@ class ClientLogin:
         settings = read_settings(startup.parameters)
         name = intern(startup.parameters["database"])
         # Shared by all who come as the same: an idle client is to cost next to nothing.
-        principal = Principal(intern(startup.parameters["user"]), intern(self.host))
+        principal = Principal(intern(startup.parameters["user"]), self.host)
         place = await self._authenticate(name, principal)
         listener.verified(self)
         pool = listener.pools.get(place.server, place.database)
@@ -271,7 +275,9 @@ class ClientLogin:
                 await listener.verifier.refuse(principal, f'no connection serves database "{name}"')
                 raise AssertionError
             if "backend" not in place.connection.auth:
-                await listener.verifier.refuse(principal, "auth: trust is for loopback clients only")
+                await listener.verifier.refuse(
+                    principal, "auth: trust is for loopback clients only"
+                )
             await listener.verifier.verify(place.server, place.database, password, principal)
         if not place.served:
             raise Fatal("3D000", f'database "{name}" does not exist')

@@ -34,6 +34,8 @@ from proxyd.wire.pg.skip import BatchSkip
 if TYPE_CHECKING:
     from proxyd.postgres.listener import PostgresListener
 
+_log = Logger()
+
 _PROBE_EVERY = 2.0
 """Seconds between two looks whether a client that sent its last byte still reads."""
 
@@ -78,8 +80,6 @@ class ClientSession:
         "settings",
         "state",
     )
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class ClientSession:
             server.abort()
             fatal = lost_server(str(error))
         if self.state is State.CLOSED:
-            spawn(self._finish(lease), self._log, "ending a lease")
+            spawn(self._finish(lease), _log, "ending a lease")
             raise CancelledError
         self._lease = lease
         if fatal is not None:
@@ -197,7 +197,7 @@ class ClientSession:
             self.close("the client said goodbye")
             return
         self.state = State.WAITING
-        spawn(self._serve(data), self._log, "getting a server connection")
+        spawn(self._serve(data), _log, "getting a server connection")
 
     async def _serve(self, early: bytes) -> None:
         """Lease a server for the first message."""
@@ -435,13 +435,13 @@ class ClientSession:
             end.drop()
         self._listener.ended(self, reason, lease)
         if lease is not None:
-            spawn(self._finish(lease), self._log, "ending a lease")
+            spawn(self._finish(lease), _log, "ending a lease")
 
     async def _finish(self, lease: Lease) -> None:
         """Give the server back."""
         reason = await lease.finish()
         if reason:
-            self._log.debug(
+            _log.debug(
                 "session {number}: its server connection was closed: {reason}",
                 number=self.number,
                 reason=reason,
@@ -456,7 +456,7 @@ class ClientSession:
             self._last_error = error.sqlstate
         if not self._listener.log_errors:
             return
-        self._log.info(
+        _log.info(
             "[{source}] [{user}] query error: {sqlstate}{text}",
             source=self.principal.source,
             user=self.principal.user,
@@ -468,7 +468,7 @@ class ClientSession:
         """A statement goes to the server, and the log is to show it."""
         source, user = self.principal.source, self.principal.user
         if kind == messages.QUERY:
-            self._log.info(
+            _log.info(
                 "[{source}] [{user}] QUERY: {text}",
                 source=source,
                 user=user,
@@ -476,7 +476,7 @@ class ClientSession:
             )
         else:
             name, text = parse_text(body, length)
-            self._log.info(
+            _log.info(
                 "[{source}] [{user}] PARSE: statement='{name}' query='{text}'",
                 source=source,
                 user=user,

@@ -25,6 +25,8 @@ from proxyd.postgres.server_connection import Failed, ServerConnection
 from proxyd.wire.pg import messages
 from proxyd.wire.pg.flow import Flow
 
+_log = Logger()
+
 _DISCARDED = (messages.COMMAND_COMPLETE, b"DISCARD ALL\0")
 _READY_IDLE = (messages.READY_FOR_QUERY, b"I")
 _ROLLED_BACK = (messages.COMMAND_COMPLETE, b"ROLLBACK\0")
@@ -37,8 +39,6 @@ class Lease:
     @ivar server: the connection
     @ivar flow: what client and server owe each other on it
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Lease:
             return done
         self._watchers.append(done)
         if self._cancelling is None:
-            self._cancelling = spawn(self._cancel(), self._log, "cancelling a statement")
+            self._cancelling = spawn(self._cancel(), _log, "cancelling a statement")
         return done
 
     async def _cancel(self) -> None:
@@ -89,7 +89,7 @@ class Lease:
             await asking
         except (DialError, TimeoutError, Lost) as error:
             self.flow.doubt = self.flow.doubt or "a cancel request failed"
-            self._log.warn("a statement could not be cancelled: {reason}", reason=str(error))
+            _log.warn("a statement could not be cancelled: {reason}", reason=str(error))
         finally:
             self._cancelling = None
             watchers, self._watchers = self._watchers, []
@@ -111,7 +111,7 @@ class Lease:
         except CancelledError:
             reason = "proxyd stops"
         except Exception:
-            self._log.failure("a lease could not be ended in order")
+            _log.failure("a lease could not be ended in order")
             reason = "internal error"
         if not reason:
             self._pool.give_back(self.server)

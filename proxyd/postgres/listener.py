@@ -27,6 +27,8 @@ from proxyd.postgres.directory import Directory
 from proxyd.postgres.lease import Lease
 from proxyd.postgres.pools import Pools
 
+_log = Logger()
+
 SILENT = 1000
 """Sockets that may be open at a time without having sent a whole start-up packet."""
 
@@ -44,8 +46,6 @@ class PostgresListener(Service):
     @ivar ready: new clients may come in
     @ivar draining: no new clients, and those that are here go when they can
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -85,6 +85,7 @@ class PostgresListener(Service):
     def use_log(self, log: Log) -> None:
         """Log what this section asks for."""
         self.log_statements = log.statements != "off"
+        self.log_debug = log.level == "debug"
         self.log_errors = LogLevel.levelWithName(log.level) <= LogLevel.info
 
     # What is known of it
@@ -97,7 +98,9 @@ class PostgresListener(Service):
     @property
     def full(self) -> bool:
         """Whether C{max_clients} are here."""
-        return len(self._sessions) + len(self._logins) - len(self._silent) > self.settings.max_clients
+        return (
+            len(self._sessions) + len(self._logins) - len(self._silent) > self.settings.max_clients
+        )
 
     @property
     def addresses(self) -> list[object]:
@@ -118,7 +121,7 @@ class PostgresListener(Service):
         """
         for listener in self.settings.listen:
             self._acceptors.append(open_listener(self._reactor, listener, self._accepted))
-            self._log.info("PostgreSQL clients are welcome at {place}", place=listener.text)
+            _log.info("PostgreSQL clients are welcome at {place}", place=listener.text)
 
     def adopt(
         self, settings: Postgres, log: Log, tls: SSL.Context | None, directory: Directory
@@ -176,16 +179,14 @@ class PostgresListener(Service):
     def _accepted(self, sock: socket.socket, address: object) -> None:
         """A client is here."""
         login = ClientLogin(self, address)
-        login.conversation.end = End(
-            self.link, sock, None, login.conversation, paused=True
-        )
+        login.conversation.end = End(self.link, sock, None, login.conversation, paused=True)
         self._silent[login] = None
         self._deadlines.add(login)
         if len(self._silent) > SILENT:
             oldest = next(iter(self._silent))
             self.shed += 1
             self._send_away(oldest, "too many silent connections")
-        task = self._logins[login] = spawn(login.run(), self._log, "a login")
+        task = self._logins[login] = spawn(login.run(), _log, "a login")
         task.addBoth(lambda _: self._login_over(login))
 
     def spoken(self, login: ClientLogin) -> None:
@@ -199,7 +200,7 @@ class PostgresListener(Service):
     def refused(self, login: ClientLogin, user: str, fatal: Fatal) -> None:
         """A login failed."""
         self.refusals += 1
-        self._log.warn(
+        _log.warn(
             "[{source}] [{user}] login refused: {sqlstate} {reason}",
             source=login.source,
             user=user,
@@ -218,7 +219,7 @@ class PostgresListener(Service):
 
     def _send_away(self, login: ClientLogin, reason: str) -> None:
         self._silent.pop(login, None)
-        self._log.debug("[{source}] closed: {reason}", source=login.source, reason=reason)
+        _log.debug("[{source}] closed: {reason}", source=login.source, reason=reason)
         task = self._logins.get(login)
         if task is not None:
             task.cancel()
@@ -235,13 +236,14 @@ class PostgresListener(Service):
         """A client logged in."""
         self._sessions.add(session)
         session.pool.clients += 1
-        self._log.debug(
-            "[{source}] [{user}] logged in to {database} as session {number}",
-            source=session.principal.source,
-            user=session.principal.user,
-            database=session.database,
-            number=session.number,
-        )
+        if self.log_debug:
+            _log.debug(
+                "[{source}] [{user}] logged in to {database} as session {number}",
+                source=session.principal.source,
+                user=session.principal.user,
+                database=session.database,
+                number=session.number,
+            )
 
     def ended(self, session: ClientSession, reason: str, lease: Lease | None) -> None:
         """A session is over: the one line that says so."""
@@ -250,7 +252,7 @@ class PostgresListener(Service):
         if session in self._sessions:
             self._sessions.discard(session)
             session.pool.clients -= 1
-        self._log.info(
+        _log.info(
             "[{source}] [{user}] session {number} on {database} ended after {seconds:.1f} s: "
             "{received} bytes in, {sent} bytes out, {reason}",
             source=session.principal.source,

@@ -27,6 +27,8 @@ from proxyd.postgres.server_connection import Failed, ServerConnection
 from proxyd.target import Principal
 from proxyd.wire.pg import messages
 
+_log = Logger()
+
 JITTER = 0.1
 """By how much of itself a lifetime is shortened at most, so that not all end at once."""
 
@@ -68,8 +70,6 @@ class Pool:
     @ivar clients: how many clients are logged in on this pool
     """
 
-    _log = Logger()
-
     def __init__(
         self,
         server: Server,
@@ -107,7 +107,7 @@ class Pool:
         self._not_before = 0.0
         self._last_used = clock.seconds()
         self._closed = False
-        self._log.info("pool {pool} made", pool=self.name)
+        _log.info("pool {pool} made", pool=self.name)
 
     # What is known of it
 
@@ -244,7 +244,7 @@ class Pool:
 
     def _open_one(self) -> None:
         self._opening += 1
-        spawn(self._open(), self._log, "opening a server connection")
+        spawn(self._open(), _log, "opening a server connection")
 
     async def _open(self) -> None:
         try:
@@ -263,7 +263,7 @@ class Pool:
         lifetime = self.settings.connection_max_lifetime
         server.expires = server.created + lifetime * (1 - JITTER * self._random())
         self._learn(server)
-        self._log.debug(
+        _log.debug(
             "pool {pool}: connection opened to {address}",
             pool=self.name,
             address=str(server.address),
@@ -273,7 +273,7 @@ class Pool:
     def _learn(self, server: ServerConnection) -> None:
         """Note what the server tells of itself."""
         if not self.parameters and server.parameters.get("is_superuser") == "on":
-            self._log.warn(
+            _log.warn(
                 "pool {pool}: the service user is a superuser: so is every client here",
                 pool=self.name,
             )
@@ -293,7 +293,7 @@ class Pool:
             self._retry_after = _FIRST_RETRY
         self._not_before = self._clock.seconds() + delay
         if fatal.reason != self.last_error:
-            self._log.error(
+            _log.error(
                 "pool {pool}: no connection: {reason}", pool=self.name, reason=fatal.reason
             )
         self.last_error = fatal.reason
@@ -319,7 +319,7 @@ class Pool:
             self._idle.remove(server)
             self._in_use.add(server)
             server.wake()
-            spawn(self._check(server), self._log, "checking a server connection")
+            spawn(self._check(server), _log, "checking a server connection")
 
     def _renew(self, now: float) -> None:
         """
@@ -356,7 +356,7 @@ class Pool:
             await server.run(messages.query(""))
         except Exception as error:
             if not isinstance(error, (Lost, Failed, ProtocolError)):
-                self._log.failure("pool {pool}: health check", pool=self.name)
+                _log.failure("pool {pool}: health check", pool=self.name)
             self.counters.lost += 1
             server.abort()
             self.discard(server)
@@ -376,13 +376,13 @@ class Pool:
         if server in self._idle:
             self._idle.remove(server)
             self.counters.lost += 1
-        self._log.debug(
+        _log.debug(
             "pool {pool}: an idle connection ended: {reason}", pool=self.name, reason=reason
         )
         server.abort()
 
     def _say_goodbye(self, server: ServerConnection, reason: str) -> None:
-        self._log.debug("pool {pool}: connection closed: {reason}", pool=self.name, reason=reason)
+        _log.debug("pool {pool}: connection closed: {reason}", pool=self.name, reason=reason)
         server.goodbye()
 
     # The end
@@ -397,7 +397,7 @@ class Pool:
         if self._closed:
             return
         self._closed = True
-        self._log.info("pool {pool} closed", pool=self.name)
+        _log.info("pool {pool} closed", pool=self.name)
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None

@@ -15,6 +15,8 @@ from proxyd.config.model import Connection
 from proxyd.postgres.pool import Pool
 from proxyd.postgres.server import Account, Server
 
+_log = Logger()
+
 _TICK = 1.0
 
 
@@ -25,8 +27,6 @@ class Pools(Service):
     Pools of connections whose DSN names a database are kept warm from the
     start; others as long as a client is there, and a while longer.
     """
-
-    _log = Logger()
 
     def __init__(self, clock: IReactorTime, random: Callable[[], float]) -> None:
         """@param random: a number from 0 up to 1, for jitter"""
@@ -83,7 +83,7 @@ class Pools(Service):
         """Begin to open, renew and close."""
         super().startService()
         self._ticking.start(_TICK).addErrback(
-            lambda failure: self._log.failure("the pools' clock stopped", failure)
+            lambda failure: _log.failure("the pools' clock stopped", failure)
         )
 
     def stopService(self) -> None:
@@ -101,7 +101,7 @@ class Pools(Service):
             try:
                 pool.tick(now)
             except Exception:
-                self._log.failure("pool {pool}", pool=pool.name)
+                _log.failure("pool {pool}", pool=pool.name)
             if (
                 not pool.keep_warm
                 and not pool.total

@@ -85,7 +85,7 @@ class Settings:
         """The client's own name for itself; empty when it gave none."""
         return dict(self.pairs).get("application_name", "")
 
-    @lru_cache(maxsize=256)  # noqa: B019: bounded, and shared by all who come as the same
+    @lru_cache(maxsize=256)  # noqa: B019 (bounded, and shared by all who come as the same)
     def stamped(self, user: str) -> Settings:
         """The same with C{user|application_name}: a hint to whom a session belongs."""
         stamp = clean_name(f"{user}|{self.application_name}")
@@ -140,7 +140,7 @@ def _checked(name: str) -> str:
         raise Fatal(
             "42704",
             f'unrecognized configuration parameter "{name}"',
-            hint="proxyd takes the usual settings at connection start; others can be SET afterwards.",
+            hint="proxyd takes the usual settings at connection start: SET others afterwards.",
         )
     return lower
 

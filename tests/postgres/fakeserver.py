@@ -233,7 +233,7 @@ class FakeServer:
     @property
     def open(self) -> int:
         """How many connections of any kind are open."""
-        return sum(backend.connected != 0 for backend in self.seen)
+        return sum(not backend.over for backend in self.seen)
 
     def certificate(self) -> object:
         """What TLS is spoken with."""
@@ -270,10 +270,12 @@ class Backend(Protocol):
     @ivar status: its transaction status
     @ivar working: C{SLEEP} or C{HANG} while it works on that
     @ivar secure: whether it goes by TLS
+    @ivar over: it is closed
     """
 
     def __init__(self, server: FakeServer) -> None:
         self.server = server
+        self.over = False
         self.user = ""
         self.database = ""
         self.pid = 0
@@ -309,6 +311,7 @@ class Backend(Protocol):
 
     def connectionLost(self, reason: object = None) -> None:
         """It is over; a batch that was not synced is not committed."""
+        self.over = True
         if self in self.server.backends:
             self.server.backends.remove(self)
 
@@ -324,7 +327,7 @@ class Backend(Protocol):
 
     def reset(self) -> None:
         """Break the connection."""
-        if self.connected and self.transport is not None:
+        if not self.over:
             self.transport.abortConnection()
 
     def fatal(self, sqlstate: str = "57P01", words: str = "terminating connection") -> None:
@@ -410,7 +413,7 @@ class Backend(Protocol):
             right = backend.pid == self._target and backend.key == self.key
             if right and backend.working == "SLEEP":
                 backend.wake(error("57014", "canceling statement due to user request"))
-        if self.connected:
+        if not self.over:
             self.transport.loseConnection()
 
     def wake(self, said: bytes) -> None:

@@ -128,7 +128,7 @@ class SceneTestCase(TestCase):
             await self.fake.stop()
             await until(
                 lambda: self.link.ends == 0 and not self.fake.open,
-                "the link to carry nothing",
+                f"the link to carry nothing: {self.link.ends} ends, {self.fake.open} open",
             )
             await until(lambda: all(client.ended for client in self.clients), "clients to end")
         finally:

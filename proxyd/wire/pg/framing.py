@@ -11,7 +11,11 @@ type byte, then a length of four bytes that counts itself and the body.
 
 from __future__ import annotations
 
+from struct import Struct
+
 from proxyd.wire.pg.errors import PgProtocolError
+
+_unpack = Struct(">Bi").unpack_from
 
 HEADER = 5
 """Bytes of a message before its body."""
@@ -63,7 +67,7 @@ class MessageReader:
             raise PgProtocolError(f"invalid frontend message type {kind}")
         if len(buffer) < HEADER:
             return None
-        length = int.from_bytes(buffer[1:HEADER], "big", signed=True)
+        _, length = _unpack(buffer)
         if length < 4 or length - 4 > self._limit:
             raise PgProtocolError("invalid message length")
         end = length + 1
