@@ -1,3 +1,3 @@
-"""proxyd: an access daemon for a bastion host, one Twisted process between people and private networks."""
+"""proxyd: an access daemon for a bastion host, one process between people and private networks."""
 
 __version__ = "0.1.0"

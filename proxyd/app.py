@@ -5,7 +5,7 @@ The whole daemon, put together: the one module that knows every room.
 from __future__ import annotations
 
 import os
-import random
+import random  # noqa: TID251 (for jitter)
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -32,6 +32,13 @@ from proxyd.services.notify import Notify
 from proxyd.services.ordered import OrderedService
 from proxyd.services.signals import Signals
 from proxyd.services.statistics import Statistics
+
+_POOL_LINE = (
+    "pool {pool}: total_connections={total_connections} idle_connections={idle_connections} "
+    "in_use_connections={in_use_connections} waiting={waiting} clients={clients} "
+    "acquire_count={acquire_count} acquire_timeouts={acquire_timeouts} "
+    "max_lifetime_closed={max_lifetime_closed}"
+)
 
 LINGER = 5.0
 """Seconds that a peer has to read our last words before its socket is reset."""
@@ -66,12 +73,12 @@ class _LinkService(Service):
 
     def startService(self) -> None:
         """Carry bytes."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._link.start()
 
     def stopService(self) -> None:
         """Close what is left."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         self._link.stop()
 
 
@@ -92,7 +99,7 @@ class Daemon(OrderedService):
         reload: Callable[[], Config],
         environment: Mapping[str, str],
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.config = config
         self._reactor = reactor
         self._found = found
@@ -104,12 +111,12 @@ class Daemon(OrderedService):
         self.pools = Pools(reactor, random.random)
         self.notify = Notify(reactor, environment)
         self.listener: PostgresListener | None = None
-        self.resolver.setServiceParent(self)
-        _LinkService(self.link).setServiceParent(self)
+        self.resolver.setServiceParent(self)  # type: ignore[no-untyped-call]
+        _LinkService(self.link).setServiceParent(self)  # type: ignore[no-untyped-call]
         servers = self._servers(config)
         self._first = servers
-        self.pools.setServiceParent(self)
-        self.notify.setServiceParent(self)
+        self.pools.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.notify.setServiceParent(self)  # type: ignore[no-untyped-call]
         if config.postgres is not None:
             self.listener = PostgresListener(
                 reactor,
@@ -120,9 +127,9 @@ class Daemon(OrderedService):
                 Directory(servers),
                 self.pools,
             )
-            self.listener.setServiceParent(self)
-        Statistics(reactor, [self._statistics]).setServiceParent(self)
-        Signals(reactor, self.drain, self.reload).setServiceParent(self)
+            self.listener.setServiceParent(self)  # type: ignore[no-untyped-call]
+        Statistics(reactor, [self._statistics]).setServiceParent(self)  # type: ignore[no-untyped-call]
+        Signals(reactor, self.drain, self.reload).setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
         """
@@ -246,10 +253,7 @@ class Daemon(OrderedService):
         for pool in self.pools:
             counters = pool.counters.as_dict()
             yield (
-                "pool {pool}: total_connections={total_connections} "
-                "idle_connections={idle_connections} in_use_connections={in_use_connections} "
-                "waiting={waiting} clients={clients} acquire_count={acquire_count} "
-                "acquire_timeouts={acquire_timeouts} max_lifetime_closed={max_lifetime_closed}",
+                _POOL_LINE,
                 {
                     "pool": pool.name,
                     "total_connections": pool.total,

@@ -42,8 +42,27 @@ def check_all(config: Config) -> list[Finding]:
 
 
 def check_servers(config: Config) -> list[Finding]:
-    """Servers are tried here: each is reached, and the service user logs in."""
-    return []
+    """
+    Each server is reached, and the service user logs in.
+
+    Done on a reactor of its own, which is gone afterwards.
+    """
+    if not config.connections:
+        return []
+    from twisted.internet.defer import Deferred
+    from twisted.internet.epollreactor import EPollReactor
+
+    from proxyd.ctl.servers import look_around
+    from proxyd.postgres.probe import Seen
+
+    reactor = EPollReactor()  # type: ignore[no-untyped-call]
+    seen: list[Seen] = []
+    looking = Deferred.fromCoroutine(look_around(reactor, config.connections))
+    looking.addCallback(seen.extend)
+    looking.addErrback(lambda failure: seen.append(Seen("", True, str(failure.value))))
+    looking.addCallback(lambda _: reactor.callLater(0, reactor.stop))
+    reactor.run(installSignalHandlers=False)
+    return [Finding(one.failed, f"connections.{one.connection}", one.what) for one in seen]
 
 
 def check_files(config: Config) -> list[Finding]:

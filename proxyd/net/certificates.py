@@ -131,9 +131,7 @@ def _make(files: _Files, names: list[str], now: datetime) -> None:
     _write(files.certificate, leaf.public_bytes(Encoding.PEM), 0o644)
 
 
-def _authority(
-    files: _Files, now: datetime
-) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+def _authority(files: _Files, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     """Our CA: the one on disk, unless there is none or it nears its end."""
     there = [path for path in (files.ca, files.ca_key) if os.path.exists(path)]
     if len(there) == 2:

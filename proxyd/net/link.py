@@ -243,6 +243,7 @@ class End:
         "_fd",
         "_flow",
         "_held",
+        "_joined_at",
         "_last",
         "_link",
         "_out",
@@ -252,9 +253,8 @@ class End:
         "_scan",
         "_secure",
         "_secured",
-        "_socket",
         "_sent",
-        "_joined_at",
+        "_socket",
         "received",
         "subject",
     )
@@ -427,9 +427,10 @@ class End:
             return
         if last_words:
             self.write(last_words)
-            if self.subject is None:
-                return
-        self.part(self.subject)
+        subject = self.subject
+        if self.closed or subject is None:
+            return
+        self.part(subject)
         self.subject = None
         self._paused = 0
         self._link._handlers[self._fd] = self._on_linger

@@ -179,7 +179,7 @@ class Acceptor:
 def _endpoint(reactor: object, listener: Listener) -> IStreamServerEndpoint:
     """The Twisted endpoint of one listener of the configuration."""
     if listener.kind == "unix":
-        return UNIXServerEndpoint(reactor, listener.path, backlog=BACKLOG, wantPID=False)
+        return UNIXServerEndpoint(reactor, listener.path, backlog=BACKLOG, wantPID=False)  # type: ignore[no-untyped-call]
     if listener.kind == "tcp":
         kind = TCP6ServerEndpoint if ":" in listener.host else TCP4ServerEndpoint
         return kind(reactor, listener.port, backlog=BACKLOG, interface=listener.host)
@@ -193,7 +193,8 @@ def _endpoint(reactor: object, listener: Listener) -> IStreamServerEndpoint:
             "proxyd speaks TLS and PROXY itself, see postgres.tls and postgres.proxy_protocol"
         )
     try:
-        return serverFromString(reactor, text)
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, text)  # type: ignore[no-untyped-call]
+        return endpoint
     except (ValueError, TypeError, KeyError) as error:
         raise StartError(f"can't listen at {listener.text}: {error}") from None
 

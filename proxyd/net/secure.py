@@ -107,7 +107,7 @@ class Secure:
         The next C{recv_into} is made then, and says 0.
         """
         try:
-            self.connection.sock_shutdown(socket.SHUT_RD)  # type: ignore[no-untyped-call]
+            self.connection.sock_shutdown(socket.SHUT_RD)
         except OSError:
             return
 

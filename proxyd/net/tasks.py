@@ -15,9 +15,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 
-def spawn(
-    work: Coroutine[Deferred[Any], Any, object], log: Logger, doing: str
-) -> Deferred[None]:
+def spawn(work: Coroutine[Deferred[Any], Any, object], log: Logger, doing: str) -> Deferred[None]:
     """
     Run a coroutine on its own; its failure is logged, once.
 

@@ -68,7 +68,9 @@ class Verifier:
         if not password:
             self._failed(who)
             raise wrong_password(principal.user, "an empty password")
-        proof = self._proof(server.connection.name, principal.user, database, password)
+        # By its hosts too: after a reload the name may stand for another server.
+        hosts = ",".join(map(str, server.connection.dsn.hosts))
+        proof = self._proof(server.connection.name, hosts, principal.user, database, password)
         if self._good.get(proof, 0.0) > self._clock.seconds():
             return
         try:

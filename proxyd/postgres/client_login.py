@@ -126,6 +126,9 @@ class ClientLogin:
             self.end.drop()
         except CancelledError:
             self.end.drop()
+        except Exception:
+            _log.failure("[{source}] a login failed; it is closed", source=self.source)
+            self.end.abort()
 
     def _refuse(self, user: str, fatal: Fatal) -> None:
         """Send the client away, and tell it why."""
@@ -198,7 +201,13 @@ class ClientLogin:
         if place.connection.identity == "set_role":
             settings = settings.with_role(principal.user)
         session = ClientSession(
-            listener, self.end, listener.next_number(), principal, name, pool, settings
+            listener,
+            self.end,
+            listener.next_number(),
+            principal,
+            name,
+            pool,
+            settings,
         )
         await self._admit(session)
 

@@ -24,17 +24,19 @@ from proxyd.postgres.conversation import Lost
 from proxyd.postgres.lease import Lease
 from proxyd.postgres.pool import Pool
 from proxyd.postgres.server_connection import Failed, ServerConnection
-from proxyd.postgres.settings import Settings, learn, status_block, wanted
-from proxyd.postgres.statements import parse_text, query_text
+from proxyd.postgres.session_lines import SessionLines
+from proxyd.postgres.settings import Settings, learn, status_block, told, wanted
 from proxyd.target import Principal
 from proxyd.wire.pg import messages
-from proxyd.wire.pg.errors import PgProtocolError, error_response, parse_error
+from proxyd.wire.pg.errors import PgProtocolError, error_response
 from proxyd.wire.pg.skip import BatchSkip
 
 if TYPE_CHECKING:
     from proxyd.postgres.listener import PostgresListener
 
 _log = Logger()
+
+_ATTEMPTS = 3
 
 _PROBE_EVERY = 2.0
 """Seconds between two looks whether a client that sent its last byte still reads."""
@@ -62,12 +64,14 @@ class ClientSession:
 
     __slots__ = (
         "_acquiring",
-        "_ending",
+        "_cancels",
         "_end_reason",
-        "_last_error",
+        "_ending",
         "_lease",
+        "_lines",
         "_listener",
         "_next_probe",
+        "_rest",
         "_skip",
         "began",
         "cancel_key",
@@ -111,43 +115,77 @@ class ClientSession:
         self._skip: BatchSkip | None = None
         self._ending: Fatal | None = None
         self._end_reason = ""
-        self._last_error = ""
+        self._rest = b""
+        self._cancels: tuple[Deferred[None], ...] = ()
+        self._lines: SessionLines | None = None
         self._next_probe: IDelayedCall | None = None
 
     # Getting a server
 
-    async def lease(self) -> ServerConnection:
+    async def lease(self, early: bytes = b"") -> ServerConnection:
         """
         Get a server connection, with the client's settings on it.
 
+        @param early: the client's first bytes; sent ahead where that is safe,
+            else kept for the join
         @raise Fatal: there is none to be had, or a setting was refused
         """
-        pool = self.pool
-        self._acquiring = pool.acquire()
-        try:
-            server = await self._acquiring
-        finally:
-            self._acquiring = None
-        listener = self._listener
-        on_statement = self._statement if listener.log_statements else None
-        lease = Lease(pool, server, listener.clock, self._server_error, on_statement)
-        fatal: Fatal | None = None
-        try:
-            await server.configure(wanted(self.settings, server.parameters))
-        except Failed as failed:
-            error = failed.error
-            fatal = Fatal(error.sqlstate, error.message, error.detail, error.hint)
-        except (Lost, ProtocolError) as error:
-            server.abort()
-            fatal = lost_server(str(error))
+        # Settings whose effect is known are good: what follows them need not wait.
+        # A role is known to nobody: whatever it is refused for must not run without it.
+        safe = told(self.pool, self.settings) is not None and not self.settings.sets_role
+        ahead = early if safe else b""
+        for attempt in range(_ATTEMPTS):
+            server = await self._acquire()
+            lease = self._new_lease(server)
+            fatal: Fatal | None = None
+            try:
+                settings = wanted(self.settings, server.parameters)
+                self._rest = await lease.prepare(settings, ahead)
+                learn(self.pool, self.settings, server.parameters)
+            except Failed as failed:
+                error = failed.error
+                fatal = Fatal(error.sqlstate, error.message, error.detail, error.hint)
+            except (Lost, ProtocolError) as broken:
+                fatal = lost_server(str(broken))
+                server.abort()
+                if not ahead and attempt + 1 < _ATTEMPTS and self.state is not State.CLOSED:
+                    # It had died unseen, and no byte of the client's was sent: another will do.
+                    self.pool.discard(server)
+                    continue
+            break
+        if not ahead:
+            self._rest = early
         if self.state is State.CLOSED:
             spawn(self._finish(lease), _log, "ending a lease")
             raise CancelledError
         self._lease = lease
         if fatal is not None:
             raise fatal
-        learn(pool, self.settings, server.parameters)
         return server
+
+    async def _acquire(self) -> ServerConnection:
+        """Wait for a connection of the pool; L{cancel} and the session's end break it off."""
+        self._use(self.pool.current)
+        self._acquiring = self.pool.acquire()
+        try:
+            server = await self._acquiring
+        finally:
+            self._acquiring = None
+        self._use(self.pool.holder_of(server))
+        return server
+
+    def _use(self, pool: Pool) -> None:
+        """Belong to this pool: another one when the configuration was changed."""
+        self.pool.clients -= 1
+        pool.clients += 1
+        self.pool = pool
+
+    def _new_lease(self, server: ServerConnection) -> Lease:
+        listener = self._listener
+        lines = SessionLines(self.principal, listener.log_errors, listener.log_statements)
+        self._lines = lines
+        on_statement = lines.statement if listener.log_statements else None
+        return Lease(self.pool, server, listener.clock, lines.error, on_statement)
 
     def greet(self, parameters: Mapping[str, str]) -> None:
         """
@@ -156,6 +194,8 @@ class ClientSession:
         @param parameters: what it is told by ParameterStatus
         """
         self.pid, key = self._listener.keys.issue(self)
+        # From here on it is the session that learns when the client is lost.
+        self.end.talk(self)
         self.end.write(
             b"".join(
                 (
@@ -171,7 +211,7 @@ class ClientSession:
         if self._lease is None:
             self._wait()
         else:
-            self._join(b"")
+            self._join()
 
     def _wait(self) -> None:
         self.state = State.IDLE
@@ -202,7 +242,7 @@ class ClientSession:
     async def _serve(self, early: bytes) -> None:
         """Lease a server for the first message."""
         try:
-            await self.lease()
+            await self.lease(early)
         except CancelledError:
             if self.state is State.WAITING:
                 self._refuse(early)
@@ -211,9 +251,9 @@ class ClientSession:
             self.fail(fatal)
             return
         if self.state is State.WAITING:
-            self._join(early)
+            self._join()
 
-    def _join(self, early: bytes) -> None:
+    def _join(self) -> None:
         lease = self._lease
         assert lease is not None
         server = lease.server
@@ -223,8 +263,17 @@ class ClientSession:
         self.state = State.JOINED
         flow = lease.flow
         join(self.end, server.end, self, flow, (flow.client, flow.server))
-        if early:
-            self.end.carry(early)
+        answer = server.conversation.take_early()
+        if answer:
+            server.end.carry(answer)
+        rest, self._rest = self._rest, b""
+        if self.state is State.JOINED:
+            self.end.carry(rest)
+        if self._cancels and self._lease is not None:
+            asked, self._cancels = self._cancels, ()
+            asking = self._lease.cancel()
+            for done in asked:
+                asking.addCallback(done.callback)
         if self._ending is not None or self._listener.draining:
             self.drain()
 
@@ -268,8 +317,8 @@ class ClientSession:
 
     def _server_left(self, reason: str) -> None:
         """The server is gone; where it said why itself, that is all the client needs."""
-        if self._last_error:
-            self.close(f"the server ended it: {self._last_error}")
+        if self._lines is not None and self._lines.last_words:
+            self.close(f"the server ended it: {self._lines.last_words}")
         else:
             self.fail(lost_server(reason))
 
@@ -339,7 +388,7 @@ class ClientSession:
     def drain(self, reason: str = "proxyd is stopping") -> None:
         """End the session with 57P01 as soon as it is between two transactions."""
         fatal = shutdown(reason)
-        if self.state in (State.IDLE, State.WAITING):
+        if self.state in (State.LOGIN, State.IDLE, State.WAITING):
             self.fail(fatal)
         elif self.state in (State.JOINED, State.LEAVING) and self._lease is not None:
             self._ending = self._ending or fatal
@@ -361,7 +410,10 @@ class ClientSession:
         if self.state is State.WAITING and self._acquiring is not None:
             self._acquiring.cancel()
             done.callback(None)
-        elif self.state is State.JOINED and self._lease is not None:
+        elif self.state is State.WAITING:
+            # Its statement is on its way to a server.
+            self._cancels += (done,)
+        elif self.state in (State.JOINED, State.LEAVING) and self._lease is not None:
             return self._lease.cancel()
         else:
             done.callback(None)
@@ -369,9 +421,9 @@ class ClientSession:
 
     def _refuse(self, early: bytes) -> None:
         """The request was cancelled before a server had it: skip it, and wait for the next."""
-        self.end.write(
-            error_response("ERROR", "57014", "canceling statement due to user request")
-        )
+        self.end.write(error_response("ERROR", "57014", "canceling statement due to user request"))
+        if self.state is State.CLOSED:
+            return
         self._skip = BatchSkip()
         self.end.talk(self)
         self._skipped(early)
@@ -395,7 +447,7 @@ class ClientSession:
         if self.state is State.CLOSED:
             return
         self._wait()
-        if skip.trailing_data:
+        if skip.trailing_data and self.state is State.IDLE:
             self.received(self.end, skip.trailing_data)
 
     # The end
@@ -405,9 +457,7 @@ class ClientSession:
         if self.state is State.CLOSED:
             return
         lease = self._lease
-        at_border = lease is None or (
-            lease.flow.server.at_border and not lease.flow.server.stopped
-        )
+        at_border = lease is None or (lease.flow.server.at_border and not lease.flow.server.stopped)
         self._close(fatal.reason, fatal.encode() if at_border else None)
 
     def close(self, reason: str) -> None:
@@ -422,6 +472,9 @@ class ClientSession:
             self._next_probe = None
         if self._acquiring is not None:
             self._acquiring.cancel()
+        for done in self._cancels:
+            done.callback(None)
+        self._cancels = ()
         lease, self._lease = self._lease, None
         end = self.end
         end.part(self)
@@ -445,41 +498,4 @@ class ClientSession:
                 "session {number}: its server connection was closed: {reason}",
                 number=self.number,
                 reason=reason,
-            )
-
-    # The log
-
-    def _server_error(self, body: bytes) -> None:
-        """The server answered with an error: its code, not its text, which may quote data."""
-        error = parse_error(body)
-        if error.severity in ("FATAL", "PANIC"):
-            self._last_error = error.sqlstate
-        if not self._listener.log_errors:
-            return
-        _log.info(
-            "[{source}] [{user}] query error: {sqlstate}{text}",
-            source=self.principal.source,
-            user=self.principal.user,
-            sqlstate=error.sqlstate,
-            text=f" {error.message}" if self._listener.log_statements else "",
-        )
-
-    def _statement(self, kind: int, body: bytes, length: int) -> None:
-        """A statement goes to the server, and the log is to show it."""
-        source, user = self.principal.source, self.principal.user
-        if kind == messages.QUERY:
-            _log.info(
-                "[{source}] [{user}] QUERY: {text}",
-                source=source,
-                user=user,
-                text=query_text(body, length),
-            )
-        else:
-            name, text = parse_text(body, length)
-            _log.info(
-                "[{source}] [{user}] PARSE: statement='{name}' query='{text}'",
-                source=source,
-                user=user,
-                name=name,
-                text=text,
             )

@@ -10,7 +10,7 @@ the reset was answered in full. On any doubt it is closed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
@@ -22,6 +22,7 @@ from proxyd.net.tasks import spawn
 from proxyd.postgres.conversation import Lost
 from proxyd.postgres.pool import Pool
 from proxyd.postgres.server_connection import Failed, ServerConnection
+from proxyd.postgres.settings import Setting
 from proxyd.wire.pg import messages
 from proxyd.wire.pg.flow import Flow
 
@@ -57,9 +58,22 @@ class Lease:
         self._pool = pool
         self._settings: Connection = pool.settings
         self._clock = clock
-        self._cancelling: Deferred[None] | None = None
+        self._cancelling = False
         self._unscanned = b""
         self._watchers: list[Deferred[None]] = []
+
+    async def prepare(self, settings: Sequence[Setting], early: bytes = b"") -> bytes:
+        """
+        Put the client's settings on the server.
+
+        @param early: the client's first bytes, sent right behind them: only
+            where it is known that the settings are good ones
+        @return: the start of a message that can't be sent yet
+        @raise Failed, Lost, ProtocolError: see L{ServerConnection.run}
+        """
+        sent = self.flow.client.scan(early, len(early)) if early else 0
+        await self.server.configure(settings, early[:sent])
+        return b"" if self.flow.client.stopped else early[sent:]
 
     @property
     def busy(self) -> bool:
@@ -78,8 +92,9 @@ class Lease:
             done.callback(None)
             return done
         self._watchers.append(done)
-        if self._cancelling is None:
-            self._cancelling = spawn(self._cancel(), _log, "cancelling a statement")
+        if not self._cancelling:
+            self._cancelling = True
+            spawn(self._cancel(), _log, "cancelling a statement")
         return done
 
     async def _cancel(self) -> None:
@@ -91,7 +106,7 @@ class Lease:
             self.flow.doubt = self.flow.doubt or "a cancel request failed"
             _log.warn("a statement could not be cancelled: {reason}", reason=str(error))
         finally:
-            self._cancelling = None
+            self._cancelling = False
             watchers, self._watchers = self._watchers, []
             for watcher in watchers:
                 watcher.callback(None)
@@ -130,9 +145,9 @@ class Lease:
         flow, end = self.flow, self.server.end
         if end.closed:
             return "it was lost"
-        if self.busy and flow.client.at_border:
+        if self.busy:
             await self.cancel()
-        elif self._cancelling is not None:
+        elif self._cancelling:
             await self.cancel_done()
         if flow.doubt:
             return flow.doubt
@@ -145,9 +160,9 @@ class Lease:
             return "an extended batch was left open"
         if flow.copying:
             self._say(messages.copy_fail("the client went away"))
-        await self._hear_out()
-        if flow.doubt:
-            return flow.doubt
+        doubt = await self._hear_out()
+        if doubt:
+            return doubt
         if self._settings.reset == "close":
             return "reset: close"
         if flow.status != ord("I"):
@@ -161,7 +176,7 @@ class Lease:
     def cancel_done(self) -> Deferred[None]:
         """Fires when no cancel request is under way."""
         done: Deferred[None] = Deferred()
-        if self._cancelling is None:
+        if not self._cancelling:
             done.callback(None)
         else:
             self._watchers.append(done)
@@ -172,10 +187,11 @@ class Lease:
         self.flow.client.scan(data, len(data))
         self.server.end.write(data)
 
-    async def _hear_out(self) -> None:
+    async def _hear_out(self) -> str:
         """
         Read what the server still has to say, and throw it away.
 
+        @return: the flow's doubt
         @raise Lost: it broke off, or did not come to an end in C{connect_timeout}
         """
         flow, conversation = self.flow, self.server.conversation
@@ -186,9 +202,10 @@ class Lease:
                 seen = flow.server.scan(data, len(data))
                 self._unscanned = data[seen:]
                 if flow.doubt:
-                    return
+                    break
         finally:
             self.server.deadlines.discard(conversation)
+        return flow.doubt
 
     def _note_parameter(self, body: bytes) -> None:
         self.server.note_parameter(body)

@@ -80,6 +80,7 @@ class PostgresListener(Service):
             self.clock, settings.auth_timeout, self._too_late
         )
         self._silent: dict[ClientLogin, None] = {}
+        self._spoken: set[ClientLogin] = set()
         self._empty: list[Deferred[None]] = []
 
     def use_log(self, log: Log) -> None:
@@ -98,9 +99,7 @@ class PostgresListener(Service):
     @property
     def full(self) -> bool:
         """Whether C{max_clients} are here."""
-        return (
-            len(self._sessions) + len(self._logins) - len(self._silent) > self.settings.max_clients
-        )
+        return len(self._sessions) + len(self._spoken) > self.settings.max_clients
 
     @property
     def addresses(self) -> list[object]:
@@ -138,7 +137,7 @@ class PostgresListener(Service):
 
     def startService(self) -> None:
         """Let clients in."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self.ready = True
 
     def drain(self) -> Deferred[None]:
@@ -164,7 +163,7 @@ class PostgresListener(Service):
 
     def stopService(self) -> Deferred[None]:
         """Close the listening sockets, and all sessions that are still there."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
     def abort(self, reason: str) -> None:
@@ -192,9 +191,11 @@ class PostgresListener(Service):
     def spoken(self, login: ClientLogin) -> None:
         """A client has sent a whole start-up packet."""
         self._silent.pop(login, None)
+        self._spoken.add(login)
 
     def verified(self, login: ClientLogin) -> None:
-        """A client's password was verified: C{auth_timeout} is over for it."""
+        """A client's password was verified: C{auth_timeout} is over, and a session begins."""
+        self._spoken.discard(login)
         self._deadlines.discard(login)
 
     def refused(self, login: ClientLogin, user: str, fatal: Fatal) -> None:
@@ -227,6 +228,7 @@ class PostgresListener(Service):
     def _login_over(self, login: ClientLogin) -> None:
         self._logins.pop(login, None)
         self._silent.pop(login, None)
+        self._spoken.discard(login)
         self._deadlines.discard(login)
         self._look_empty()
 

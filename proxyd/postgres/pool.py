@@ -20,7 +20,14 @@ from proxyd.config.model import Connection
 from proxyd.errors import DialError, ProtocolError
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.tasks import spawn
-from proxyd.postgres.answers import Refused, draining, pool_full, service_refused, unreachable
+from proxyd.postgres.answers import (
+    Fatal,
+    Refused,
+    pool_full,
+    service_refused,
+    shutdown,
+    unreachable,
+)
 from proxyd.postgres.conversation import Lost
 from proxyd.postgres.server import Account, Server
 from proxyd.postgres.server_connection import Failed, ServerConnection
@@ -107,6 +114,9 @@ class Pool:
         self._not_before = 0.0
         self._last_used = clock.seconds()
         self._closed = False
+        self._heir: Pool | None = None
+        self._moved: dict[Deferred[ServerConnection], Deferred[ServerConnection]] = {}
+        self._fault: Fatal | None = None
         _log.info("pool {pool} made", pool=self.name)
 
     # What is known of it
@@ -141,6 +151,21 @@ class Pool:
         """The service user."""
         return self._account.user
 
+    @property
+    def current(self) -> Pool:
+        """The pool that leases are had from now: this one, or its heir's heir."""
+        pool = self
+        while pool._heir is not None:
+            pool = pool._heir
+        return pool
+
+    def holder_of(self, server: ServerConnection) -> Pool:
+        """Which pool a leased connection belongs to: this one, or an heir whoever waited went to."""
+        pool = self
+        while server not in pool._in_use and pool._heir is not None:
+            pool = pool._heir
+        return pool
+
     def unused_for(self, now: float) -> float:
         """Seconds since somebody wanted a connection; 0 while somebody has one."""
         if self._in_use or self._waiting or self.clients:
@@ -154,13 +179,14 @@ class Pool:
         A connection that is idle and reset, in the order of asking.
 
         Fails with L{Fatal}: 53300 after C{acquire_timeout}, or why none can be
-        opened. Cancel it to give up the place.
+        opened. Cancel it to give up the place. What is had belongs to
+        L{holder_of} it, which is an heir when this pool was closed meanwhile.
         """
         self.counters.acquire_count += 1
         self._last_used = self._clock.seconds()
-        done: Deferred[ServerConnection] = Deferred(self._waiting.discard)
+        done: Deferred[ServerConnection] = Deferred(self._give_up)
         if self._closed:
-            done.errback(draining())
+            done.errback(shutdown("the pool was closed"))
             return done
         if not self._waiting:
             server = self._take_idle()
@@ -171,6 +197,13 @@ class Pool:
         self._waiting.add(done)
         self._open_wanted()
         return done
+
+    def _give_up(self, done: Deferred[ServerConnection]) -> None:
+        """Somebody waits no longer, here or at the heir."""
+        self._waiting.discard(done)
+        moved = self._moved.pop(done, None)
+        if moved is not None:
+            moved.cancel()
 
     def give_back(self, server: ServerConnection) -> None:
         """Take back a connection whose lease is over, and which was reset."""
@@ -196,8 +229,12 @@ class Pool:
             return server
         return None
 
-    def _offer(self, server: ServerConnection) -> None:
-        """An idle connection is here: for whoever waits, or for later."""
+    def _offer(self, server: ServerConnection, idle_since: float | None = None) -> None:
+        """
+        A connection is free: for whoever waits, or for later.
+
+        @param idle_since: since when nobody has used it; None: now
+        """
         now = self._clock.seconds()
         if self._closed:
             server.goodbye()
@@ -213,17 +250,40 @@ class Pool:
             self._in_use.add(server)
             waiting.callback(server)
             return
-        if len(self._idle) >= self.settings.max_idle_connections:
+        if len(self._idle) >= self.settings.max_idle_connections and not self._end_one(now):
             self.counters.max_idle_closed += 1
             self._say_goodbye(server, "there are idle ones enough")
             return
-        server.idle_since = now
-        self._idle.append(server)
+        self._lay_down(server, now if idle_since is None else idle_since)
+
+    def _lay_down(self, server: ServerConnection, since: float) -> None:
+        """Keep an idle connection: those idle for longest first."""
+        server.idle_since = since
+        at = len(self._idle)
+        while at and self._idle[at - 1].idle_since > since:
+            at -= 1
+        self._idle.insert(at, server)
         server.rest(lambda: self._stirred(server))
+
+    def _end_one(self, now: float) -> bool:
+        """End an idle connection whose lifetime is over, to make room; whether there was one."""
+        for server in self._idle:
+            if now >= server.expires:
+                self._outlived(server)
+                return True
+        return False
+
+    def _outlived(self, server: ServerConnection) -> None:
+        """End an idle connection whose lifetime is over."""
+        self._idle.remove(server)
+        self.counters.max_lifetime_closed += 1
+        self._say_goodbye(server, "its lifetime is over")
 
     def _waited_too_long(self, done: Deferred[ServerConnection]) -> None:
         self.counters.acquire_timeouts += 1
-        done.errback(pool_full(self.settings.acquire_timeout, self.settings.max_open_connections))
+        full = pool_full(self.settings.acquire_timeout, self.settings.max_open_connections)
+        # Where the server could not be reached all that time, that is the cause.
+        done.errback(self._fault or full)
 
     # Opening
 
@@ -260,6 +320,7 @@ class Pool:
         self.counters.opened += 1
         self._retry_after = _FIRST_RETRY
         self.last_error = ""
+        self._fault = None
         lifetime = self.settings.connection_max_lifetime
         server.expires = server.created + lifetime * (1 - JITTER * self._random())
         self._learn(server)
@@ -286,21 +347,24 @@ class Pool:
             fatal = service_refused(error.error)
         else:
             fatal = unreachable(error)
-        delay = self._retry_after * (0.5 + self._random() / 2)
-        self._retry_after = min(self._retry_after * 2, _LAST_RETRY)
+        self._fault = fatal
         starting = fatal.sqlstate == _STARTING_UP
-        if starting:
-            self._retry_after = _FIRST_RETRY
-        self._not_before = self._clock.seconds() + delay
+        if self._clock.seconds() >= self._not_before:
+            # Attempts that fail together are one failure.
+            self._pause(starting)
         if fatal.reason != self.last_error:
-            _log.error(
-                "pool {pool}: no connection: {reason}", pool=self.name, reason=fatal.reason
-            )
+            _log.error("pool {pool}: no connection: {reason}", pool=self.name, reason=fatal.reason)
         self.last_error = fatal.reason
         if not self._in_use and not self._opening and not starting:
             for done in list(self._waiting):
                 self._waiting.discard(done)
                 done.errback(fatal)
+
+    def _pause(self, starting: bool) -> None:
+        """Try no more for a while, each time for longer, unless the server is about to come up."""
+        delay = self._retry_after * (0.5 + self._random() / 2)
+        self._retry_after = _FIRST_RETRY if starting else min(self._retry_after * 2, _LAST_RETRY)
+        self._not_before = self._clock.seconds() + delay
         if self._retry is None and not self._closed:
             self._retry = self._clock.callLater(delay, self._try_again)
 
@@ -315,7 +379,9 @@ class Pool:
         self._renew(now)
         self._thin_out(now)
         self._open_wanted()
-        for server in [s for s in self._idle if now - s.checked >= self.settings.health_check_period]:
+        for server in [
+            s for s in self._idle if now - s.checked >= self.settings.health_check_period
+        ]:
             self._idle.remove(server)
             self._in_use.add(server)
             server.wake()
@@ -335,9 +401,7 @@ class Pool:
                     self._open_one()
                 if self._opening:
                     continue
-            self._idle.remove(server)
-            self.counters.max_lifetime_closed += 1
-            self._say_goodbye(server, "its lifetime is over")
+            self._outlived(server)
 
     def _thin_out(self, now: float) -> None:
         """End the connections that were idle too long, down to the minimum."""
@@ -362,9 +426,8 @@ class Pool:
             self.discard(server)
             return
         server.checked = self._clock.seconds()
-        idle_since = server.idle_since
-        self.give_back(server)
-        server.idle_since = idle_since
+        self._in_use.discard(server)
+        self._offer(server, server.idle_since)
 
     def _stirred(self, server: ServerConnection) -> None:
         """An idle connection said something, or ended."""
@@ -376,14 +439,21 @@ class Pool:
         if server in self._idle:
             self._idle.remove(server)
             self.counters.lost += 1
-        _log.debug(
-            "pool {pool}: an idle connection ended: {reason}", pool=self.name, reason=reason
-        )
+        _log.debug("pool {pool}: an idle connection ended: {reason}", pool=self.name, reason=reason)
         server.abort()
 
     def _say_goodbye(self, server: ServerConnection, reason: str) -> None:
         _log.debug("pool {pool}: connection closed: {reason}", pool=self.name, reason=reason)
         server.goodbye()
+
+    def renew(self, server: Server, account: Account) -> None:
+        """
+        Open connections by these from now on: certificates or the password may be new.
+
+        The connection's settings must be the same.
+        """
+        self.server = server
+        self._account = account
 
     # The end
 
@@ -397,6 +467,7 @@ class Pool:
         if self._closed:
             return
         self._closed = True
+        self._heir = heir
         _log.info("pool {pool} closed", pool=self.name)
         if self._retry is not None:
             self._retry.cancel()
@@ -406,10 +477,21 @@ class Pool:
         for done in list(self._waiting):
             self._waiting.discard(done)
             if heir is None:
-                done.errback(draining())
+                done.errback(shutdown("the pool was closed"))
             else:
-                heir.acquire().chainDeferred(done)
+                self._move(done, heir)
         self._waiting.stop()
+
+    def _move(self, done: Deferred[ServerConnection], heir: Pool) -> None:
+        """Let somebody who waits here wait at the heir, and give up there too."""
+        moved = self._moved[done] = heir.acquire()
+
+        def over(result: object) -> object:
+            self._moved.pop(done, None)
+            return result
+
+        moved.addBoth(over)
+        moved.chainDeferred(done)
 
     def abort(self) -> None:
         """Close everything at once."""

@@ -55,10 +55,12 @@ class Pools(Service):
         for key, pool in list(self._pools.items()):
             server = servers.get(key[0])
             if server is not None and server.connection == pool.settings:
-                pool.server = server
+                pool.renew(server, accounts[key[0]])
                 continue
             del self._pools[key]
-            heir = None if server is None else self.get(server, key[1])
+            heir = None
+            if server is not None:
+                heir = self.get(server, server.connection.dsn.database or key[1])
             pool.close(heir)
         for server in servers.values():
             if server.connection.dsn.database is not None:
@@ -81,7 +83,7 @@ class Pools(Service):
 
     def startService(self) -> None:
         """Begin to open, renew and close."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._ticking.start(_TICK).addErrback(
             lambda failure: _log.failure("the pools' clock stopped", failure)
         )
@@ -93,7 +95,7 @@ class Pools(Service):
         for pool in self:
             pool.abort() if pool.in_use else pool.close()
         self._pools.clear()
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
 
     def _tick(self) -> None:
         now = self._clock.seconds()

@@ -5,17 +5,9 @@ A look at the servers of a configuration, without a daemon: for C{proxyctl check
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from twisted.internet.defer import Deferred
-
-from proxyd.config.model import Connection
-from proxyd.dial.direct import DirectDialer
 from proxyd.errors import DialError, StartError
-from proxyd.net.link import Link
-from proxyd.net.resolver import Resolver
 from proxyd.postgres.answers import Refused
 from proxyd.postgres.pools import account_of
 from proxyd.postgres.server import Account, Server
@@ -23,8 +15,11 @@ from proxyd.target import Principal
 from proxyd.wire.pg.login import Unchallenged
 
 _HERE = Principal("", "proxyctl")
+_TRUSTED = (
+    "its pg_hba.conf trusts this address, so it can't check a client's password: it must ask"
+    " for scram-sha-256 here"
+)
 _ANY_DATABASE = "postgres"
-_LINGER = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +51,12 @@ async def look_at(server: Server) -> list[Seen]:
 
     try:
         account = account_of(connection)
+    except StartError:
+        # What can't be read was told of when the files were looked at.
+        return []
+    try:
         logged_in = await server.login(account, database, {}, _HERE)
-    except (DialError, StartError) as error:
+    except DialError as error:
         return [seen(str(error))]
     except Refused as refused:
         return [seen(f"the service user was refused: {refused}")]
@@ -83,33 +82,8 @@ async def _checks_passwords(server: Server, user: str, database: str) -> list[st
     try:
         logged_in = await server.login(guess, database, {}, _HERE)
     except Unchallenged:
-        return [
-            "its pg_hba.conf trusts this address, so it can't check a client's password:"
-            " it must ask for scram-sha-256 here"
-        ]
+        return [_TRUSTED]
     except (Refused, DialError):
         return []
     logged_in.goodbye()
     return ["it takes any password from this address: look at its pg_hba.conf"]
-
-
-async def look_around(reactor: Any, connections: Mapping[str, Connection]) -> list[Seen]:
-    """Look at the servers of all connections, one after the other."""
-    link = Link(reactor, reactor, _LINGER)
-    resolver = Resolver(reactor)
-    dialer = DirectDialer(reactor, resolver)
-    resolver.startService()
-    link.start()
-    found: list[Seen] = []
-    try:
-        for connection in connections.values():
-            try:
-                server = Server(connection, dialer, link, reactor)
-            except StartError as error:
-                found.append(Seen(connection.name, True, str(error)))
-                continue
-            found += await Deferred.fromCoroutine(look_at(server))
-    finally:
-        link.stop()
-        resolver.stopService()
-    return found

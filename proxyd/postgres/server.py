@@ -15,9 +15,9 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.interfaces import IReactorTime, ITransport
+from twisted.internet.interfaces import ITransport
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.threads import deferToThread
+from twisted.internet.threads import deferToThreadPool
 
 from proxyd.config.model import Connection
 from proxyd.errors import DialError, DialFailure, ProtocolError
@@ -35,7 +35,14 @@ from proxyd.postgres.answers import Refused
 from proxyd.postgres.conversation import Conversation, Lost
 from proxyd.postgres.server_connection import ServerConnection
 from proxyd.target import Principal, Target
-from proxyd.wire.pg.login import DEFAULT, DeriveKey, LoginDone, LoginRefused, ServerLogin, Unchallenged
+from proxyd.wire.pg.login import (
+    DEFAULT,
+    DeriveKey,
+    LoginDone,
+    LoginRefused,
+    ServerLogin,
+    Unchallenged,
+)
 from proxyd.wire.pg.messages import cancel_request, ssl_request
 
 SLOW_KEY = 20_000
@@ -70,18 +77,17 @@ class Server:
     @ivar connection: that connection's settings
     """
 
-    def __init__(
-        self, connection: Connection, dialer: IDialer, link: Link, clock: IReactorTime
-    ) -> None:
+    def __init__(self, connection: Connection, dialer: IDialer, link: Link, reactor: Any) -> None:
         """
+        @param reactor: tells the time, and has threads for long work
         @raise StartError: a certificate that the DSN names can't be used
         """
         self.connection = connection
         self._dialer = dialer
         self._link = link
-        self._clock = clock
+        self._reactor = reactor
         self._deadlines: Deadlines[Conversation] = Deadlines(
-            clock, connection.connect_timeout, Conversation.give_up
+            reactor, connection.connect_timeout, Conversation.give_up
         )
         dsn = connection.dsn
         self._context: SSL.Context | None = None
@@ -112,7 +118,7 @@ class Server:
                 attempt = Deferred.fromCoroutine(
                     self._attempt(host, wanted, account, database, parameters, principal)
                 )
-                attempt.addTimeout(self.connection.connect_timeout, self._clock)
+                attempt.addTimeout(self.connection.connect_timeout, self._reactor)
                 try:
                     return await attempt
                 except TimeoutError:
@@ -185,7 +191,9 @@ class Server:
             end.drop()
             other = (way == "tls?" and secure) or way == "plain?"
             if other and refused.error.sqlstate == "28000" and not refused.authenticated:
-                raise _TryNext(DialError(DialFailure.BROKEN, f"server {host}: {refused}")) from refused
+                raise _TryNext(
+                    DialError(DialFailure.BROKEN, f"server {host}: {refused}")
+                ) from refused
             raise
         except ProtocolError as error:
             end.abort()
@@ -205,7 +213,7 @@ class Server:
             address,
             account.user,
             database,
-            self._clock.seconds(),
+            self._reactor.seconds(),
             self._deadlines,
         )
 
@@ -258,7 +266,9 @@ class Server:
             return False
         if answer != b"S":
             # Whatever it is, an error text among it, it did not come by TLS: not to be believed.
-            raise DialError(DialFailure.TLS, f"server {host} answered the request for TLS with more")
+            raise DialError(
+                DialFailure.TLS, f"server {host} answered the request for TLS with more"
+            )
         assert self._context is not None
         await conversation.secure(self._context, host.host)
         return True
@@ -299,7 +309,10 @@ class Server:
                     password = (account.password or b"").decode("utf-8", "surrogateescape")
                     challenge = event.challenge
                     if challenge.iterations > SLOW_KEY:
-                        salted = await deferToThread(challenge.derive, password)
+                        pool = self._reactor.getThreadPool()
+                        salted = await deferToThreadPool(
+                            self._reactor, pool, challenge.derive, password
+                        )
                     else:
                         salted = challenge.derive(password)
                     login.key_derived(salted)

@@ -20,6 +20,8 @@ from proxyd.wire.pg.errors import ServerMessage, parse_error
 from proxyd.wire.pg.framing import MessageReader
 from proxyd.wire.pg.login import LoginDone
 
+_STATUSES = (b"I", b"T", b"E")
+
 ANSWER_LIMIT = 1024 * 1024
 """The longest message, and the longest whole answer, that a statement of our own may have."""
 
@@ -114,11 +116,13 @@ class ServerConnection:
         name, value = messages.parse_parameter_status(body)
         self.parameters[name] = value
 
-    async def run(self, request: bytes) -> list[tuple[int, bytes]]:
+    async def run(self, request: bytes, ahead: bytes = b"") -> list[tuple[int, bytes]]:
         """
         Send a request that one ReadyForQuery answers, and collect the answer.
 
         @param request: a Query, or an extended batch with its Sync
+        @param ahead: what is sent right behind it; what the server says to that
+            is left in the conversation
         @return: the messages of the answer, without ParameterStatus and
             notices; the last one is the ReadyForQuery
         @raise Failed: the server answered with an error (all of the answer
@@ -126,15 +130,15 @@ class ServerConnection:
         @raise Lost: the connection broke, or no answer came in C{connect_timeout}
         @raise ProtocolError: the server sent what can't be an answer
         """
-        self.end.write(request)
+        self.end.write(request + ahead)
         self.deadlines.add(self.conversation)
         try:
-            return await self._answer()
+            return await self._answer(bool(ahead))
         finally:
             self.deadlines.discard(self.conversation)
 
-    async def _answer(self) -> list[tuple[int, bytes]]:
-        """Read up to the ReadyForQuery."""
+    async def _answer(self, more: bool) -> list[tuple[int, bytes]]:
+        """Read up to the ReadyForQuery; C{more}: other answers may follow."""
         reader = MessageReader(ANSWER_LIMIT)
         answer: list[tuple[int, bytes]] = []
         error: ServerMessage | None = None
@@ -152,7 +156,8 @@ class ServerConnection:
                 elif kind == messages.ERROR_RESPONSE:
                     error = error or parse_error(body)
                 elif kind == messages.READY_FOR_QUERY:
-                    if reader.trailing_data or body not in (b"I", b"T", b"E"):
+                    self.conversation.put_back(reader.trailing_data)
+                    if (self.conversation.early and not more) or body not in _STATUSES:
                         raise ProtocolError("the server said more than it was asked")
                     answer.append(message)
                     if error is not None:
@@ -163,15 +168,17 @@ class ServerConnection:
                 elif kind != messages.NOTICE_RESPONSE:
                     answer.append(message)
 
-    async def configure(self, settings: Sequence[tuple[str, str]]) -> None:
+    async def configure(self, settings: Sequence[tuple[str, str]], ahead: bytes = b"") -> None:
         """
         Set settings for this session: values are bound, never part of the SQL.
 
+        @param ahead: as for L{run}
         @raise Failed: the server refused a name or a value
         """
-        if not settings:
-            return
-        await self.run(_settings_batch(tuple(settings)))
+        if settings:
+            await self.run(_settings_batch(tuple(settings)), ahead)
+        elif ahead:
+            self.end.write(ahead)
 
     def rest(self, stirred: Callable[[], None]) -> None:
         """Nobody uses it: C{stirred} is called when the server says something by itself."""

@@ -38,26 +38,27 @@ REPORTED = {
 
 ALLOWED = frozenset(REPORTED) | frozenset(
     """
-    array_nulls backslash_quote bytea_output check_function_bodies client_connection_check_interval
-    client_min_messages commit_delay constraint_exclusion cpu_index_tuple_cost cpu_operator_cost
-    cpu_tuple_cost cursor_tuple_fraction debug_print_plan default_statistics_target
-    default_table_access_method default_tablespace default_text_search_config
-    default_toast_compression default_transaction_deferrable default_transaction_isolation
-    default_transaction_read_only effective_cache_size enable_async_append enable_bitmapscan
-    enable_gathermerge enable_hashagg enable_hashjoin enable_incremental_sort enable_indexonlyscan
-    enable_indexscan enable_material enable_memoize enable_mergejoin enable_nestloop
-    enable_parallel_append enable_parallel_hash enable_partition_pruning
-    enable_partitionwise_aggregate enable_partitionwise_join enable_seqscan enable_sort
-    enable_tidscan escape_string_warning extra_float_digits force_parallel_mode from_collapse_limit
-    geqo geqo_threshold gin_fuzzy_search_limit hash_mem_multiplier idle_in_transaction_session_timeout
-    idle_session_timeout jit jit_above_cost join_collapse_limit lc_messages lc_monetary lc_numeric
-    lc_time lock_timeout logical_decoding_work_mem maintenance_work_mem max_parallel_workers_per_gather
+    array_nulls backslash_quote bytea_output check_function_bodies
+    client_connection_check_interval client_min_messages commit_delay constraint_exclusion
+    cpu_index_tuple_cost cpu_operator_cost cpu_tuple_cost cursor_tuple_fraction debug_print_plan
+    default_statistics_target default_table_access_method default_tablespace
+    default_text_search_config default_toast_compression default_transaction_deferrable
+    default_transaction_isolation default_transaction_read_only effective_cache_size
+    enable_async_append enable_bitmapscan enable_gathermerge enable_hashagg enable_hashjoin
+    enable_incremental_sort enable_indexonlyscan enable_indexscan enable_material enable_memoize
+    enable_mergejoin enable_nestloop enable_parallel_append enable_parallel_hash
+    enable_partition_pruning enable_partitionwise_aggregate enable_partitionwise_join
+    enable_seqscan enable_sort enable_tidscan escape_string_warning extra_float_digits
+    force_parallel_mode from_collapse_limit geqo geqo_threshold gin_fuzzy_search_limit
+    hash_mem_multiplier idle_in_transaction_session_timeout idle_session_timeout jit
+    jit_above_cost join_collapse_limit lc_messages lc_monetary lc_numeric lc_time lock_timeout
+    logical_decoding_work_mem maintenance_work_mem max_parallel_workers_per_gather
     parallel_leader_participation parallel_setup_cost parallel_tuple_cost password_encryption
-    plan_cache_mode quote_all_identifiers random_page_cost row_security search_path seq_page_cost
-    statement_timeout synchronize_seqscans synchronous_commit temp_buffers temp_tablespaces
-    timezone_abbreviations transaction_timeout transform_null_equals vacuum_cost_delay work_mem
-    xmlbinary xmloption
-    """.split()
+    plan_cache_mode quote_all_identifiers random_page_cost row_security search_path
+    seq_page_cost statement_timeout synchronize_seqscans synchronous_commit temp_buffers
+    temp_tablespaces timezone_abbreviations transaction_timeout transform_null_equals
+    vacuum_cost_delay work_mem xmlbinary xmloption
+    """.split()  # noqa: SIM905 (words read better than quotes)
 )
 """What a start-up packet may set; names with a dot (settings of extensions) too."""
 
@@ -91,6 +92,11 @@ class Settings:
         stamp = clean_name(f"{user}|{self.application_name}")
         others = tuple(pair for pair in self.pairs if pair[0] != "application_name")
         return Settings((*others, ("application_name", stamp)))
+
+    @property
+    def sets_role(self) -> bool:
+        """Whether a role is among them."""
+        return any(name == "role" for name, _ in self.pairs)
 
     def with_role(self, role: str) -> Settings:
         """The same, acting as C{role}."""

@@ -186,9 +186,7 @@ def _told(failure: Failure) -> tuple[str, str, list[str]]:
     text = escaped(str(value) if value is not None else "")
     if value is None:
         return kind, text, []
-    told = traceback.TracebackException(
-        type(value), value, _trace(failure), capture_locals=False
-    )
+    told = traceback.TracebackException(type(value), value, _trace(failure), capture_locals=False)
     lines = "".join(told.format()).splitlines()
     return kind, text, [escaped(line) for line in lines]
 

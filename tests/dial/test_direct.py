@@ -265,9 +265,7 @@ class SocketTests(TestCase):
 
     def listen(self) -> int:
         """A TCP listener of 127.0.0.1; its port."""
-        port = reactor.listenTCP(
-            0, Factory.forProtocol(Protocol), interface="127.0.0.1"
-        )
+        port = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         number: int = port.getHost().port
         return number
@@ -348,9 +346,7 @@ class SocketTests(TestCase):
         orphan = socket.socket(socket.AF_UNIX)
         orphan.bind(path)
         orphan.close()
-        await self.assert_fails(
-            Target(path, 0), DialFailure.REFUSED, f"{path}: connection refused"
-        )
+        await self.assert_fails(Target(path, 0), DialFailure.REFUSED, f"{path}: connection refused")
         long = "/" + "x" * 107
         await self.assert_fails(
             Target(long, 0),

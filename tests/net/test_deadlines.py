@@ -21,7 +21,9 @@ class DeadlinesTests(SynchronousTestCase):
         self.queue.add("a")
         self.clock.advance(4)
         self.queue.add("b")
-        self.assertEqual((len(self.queue), self.queue.oldest, list(self.queue)), (2, "a", ["a", "b"]))
+        self.assertEqual(
+            (len(self.queue), self.queue.oldest, list(self.queue)), (2, "a", ["a", "b"])
+        )
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.clock.advance(5.9)
         self.assertEqual(self.over, [])

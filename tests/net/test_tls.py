@@ -216,9 +216,7 @@ class ServerContextTests(TlsCase):
         self.assert_no_start("does not belong to certificate", certificate, other)
         self.assert_no_start("no certificate in PEM", key, key)
         self.assert_no_start("certificate /none:", certificate, key, client_ca="/none")
-        self.assert_no_start(
-            "no client_ca", certificate, key, require_client_certificate=True
-        )
+        self.assert_no_start("no client_ca", certificate, key, require_client_certificate=True)
 
 
 class ClientContextTests(TlsCase):

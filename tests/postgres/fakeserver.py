@@ -148,9 +148,7 @@ def garbage(backend: Backend) -> None:
     backend.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
-def refusing(
-    sqlstate: str | None, words: str, after: bool = False
-) -> Callable[[Backend], None]:
+def refusing(sqlstate: str | None, words: str, after: bool = False) -> Callable[[Backend], None]:
     """
     Say no.
 

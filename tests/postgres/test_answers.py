@@ -90,7 +90,9 @@ class RefusedTests(SynchronousTestCase):
     def test_before_the_password(self) -> None:
         """The server's SQLSTATE reaches the client, its text does not before it knew the password."""
         for state in ("28000", "53300", "57P03", "XX000"):
-            said = ServerMessage("FATAL", state, "from 10.1.2.3", "detail 10.1.2.3", "hint 10.1.2.3")
+            said = ServerMessage(
+                "FATAL", state, "from 10.1.2.3", "detail 10.1.2.3", "hint 10.1.2.3"
+            )
             fatal = answers.login_refused(said, False, "ann")
             self.assertEqual(fatal.sqlstate, state)
             self.assertNotIn(b"10.1.2.3", fatal.encode())

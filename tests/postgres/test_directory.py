@@ -115,7 +115,9 @@ class LetsUserInTests(SynchronousTestCase):
     def test_patterns(self) -> None:
         """C{users} are patterns, compared with case; without them everybody may come."""
         shop = connection("shop", users=("app_*", "ann"))
-        allowed = {name: lets_user_in(shop, name) for name in ("app_1", "ann", "Ann", "anna", "app")}
+        allowed = {
+            name: lets_user_in(shop, name) for name in ("app_1", "ann", "Ann", "anna", "app")
+        }
         self.assertEqual(
             allowed, {"app_1": True, "ann": True, "Ann": False, "anna": False, "app": False}
         )

@@ -13,7 +13,13 @@ from typing import Any
 
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -84,6 +90,11 @@ class ServerStub:
         self.asked = Deferred()
         return await self.asked
 
+    def answer_check(self) -> None:
+        """Answer, if it was asked whether it is there."""
+        if self.asked is not None and not self.asked.called:
+            self.asked.callback([])
+
     def goodbye(self) -> None:
         """Close in order."""
         self.said_goodbye = self.end.closed = True
@@ -131,7 +142,13 @@ def shop(**changes: Any) -> Connection:
 
 
 class PoolTestCase(SynchronousTestCase):
-    """A pool of memory and a clock."""
+    """
+    A pool of memory and a clock.
+
+    @ivar answering: health checks are answered at once
+    """
+
+    answering = True
 
     def make(self, *, keep_warm: bool = False, random: float = 0.0, **changes: Any) -> Pool:
         """A pool with these settings."""
@@ -159,6 +176,8 @@ class PoolTestCase(SynchronousTestCase):
         for _ in range(int(seconds)):
             self.clock.advance(1.0)
             self.pool.tick(self.clock.seconds())
+            for server in self.behind.made if self.answering else ():
+                server.answer_check()
 
     def fatal(self, waiting: Deferred[Any]) -> Fatal:
         """How somebody was turned away."""
@@ -312,13 +331,13 @@ class FailureTests(PoolTestCase):
         for one in waiting:
             self.fatal(one)
         again = self.pool.acquire()
-        self.pass_time(2)
+        self.pass_time(1)
         server = self.behind.let_in()
         self.assertIs(self.successResultOf(again), server)
 
     def test_success_ends_the_pause(self) -> None:
         """After a success a new failure begins with a short pause again."""
-        self.make()
+        self.make(acquire_timeout=1000.0)
         for _ in range(8):
             waiting = self.pool.acquire()
             self.pass_time(31)
@@ -326,17 +345,14 @@ class FailureTests(PoolTestCase):
             self.fatal(waiting)
         waiting = self.pool.acquire()
         self.pass_time(31)
-        self.pool.discard(self.successResultOf(waiting) if waiting.called else self.open())
+        self.behind.let_in()
+        self.pool.discard(self.successResultOf(waiting))
         failed = self.pool.acquire()
         self.behind.fail()
         self.fatal(failed)
         self.pool.acquire()
         self.pass_time(2)
         self.assertEqual(len(self.behind.logins), 1)
-
-    def open(self) -> Any:
-        """The login that is under way succeeds."""
-        return self.behind.let_in()
 
     def test_starting_up(self) -> None:
         """A server that only starts (57P03) is asked again soon, and nobody is turned away."""
@@ -447,13 +463,14 @@ class AgeTests(PoolTestCase):
         self.make(keep_warm=True, min_idle_connections=1, connection_max_lifetime=100.0)
         self.pass_time(1)
         old = self.behind.let_in()
-        self.pass_time(100)
+        self.pass_time(101)
         self.assertFalse(old.closed)
         self.assertEqual(len(self.behind.logins), 1)
         self.behind.let_in()
         self.pass_time(1)
         self.assertTrue(old.said_goodbye)
         self.assertEqual(self.pool.idle, 1)
+        self.assertEqual(self.pool.counters.max_lifetime_closed, 1)
 
     def test_replaced_where_no_more_may_be_idle(self) -> None:
         """A replacement takes the old one's place where no more may be idle: one login, no churn."""
@@ -502,6 +519,8 @@ class AgeTests(PoolTestCase):
 class CheckTests(PoolTestCase):
     """Whether idle connections still answer."""
 
+    answering = False
+
     def test_answers(self) -> None:
         """A connection that answers stays, and is not counted as used."""
         self.make(health_check_period=60.0)
@@ -535,11 +554,9 @@ class CheckTests(PoolTestCase):
         """A checked connection keeps its place: one client in turn does not keep all alive."""
         self.make(health_check_period=10.0, connection_max_idle_time=100.0)
         self.idle(3)
+        self.answering = True
         for _ in range(130):
             self.pass_time(1)
-            for server in self.behind.made:
-                if server.asked is not None and not server.asked.called and not server.closed:
-                    server.asked.callback([])
             self.pool.give_back(self.successResultOf(self.pool.acquire()))
         self.assertEqual(self.pool.idle, 1)
 
@@ -764,7 +781,7 @@ class PoolMachine(RuleBasedStateMachine):
         """A connection answers its check, or does not."""
         for server in self.behind.made:
             if server.asked is not None and not server.asked.called:
-                server.asked.callback([]) if good else server.asked.errback(Lost("gone"))
+                server.answer_check() if good else server.asked.errback(Lost("gone"))
 
     @rule(seconds=st.integers(1, 30))
     def time(self, seconds: int) -> None:
@@ -807,10 +824,15 @@ class PoolMachine(RuleBasedStateMachine):
             assert self.pool.total or self.clock.getDelayedCalls()
 
 
-PoolMachine.TestCase.settings = hypothesis_settings(
-    max_examples=60, stateful_step_count=40, deadline=None
-)
-PoolMachineTests = PoolMachine.TestCase
+class AnythingTests(SynchronousTestCase):
+    """Whatever happens in whatever order."""
+
+    def test_promises_hold(self) -> None:
+        """Clients, servers and time in any order break no promise of the pool's."""
+        run_state_machine_as_test(
+            PoolMachine,
+            settings=hypothesis_settings(max_examples=60, stateful_step_count=40, deadline=None),
+        )
 
 
 class RealTests(SceneTestCase):

@@ -120,8 +120,6 @@ class LineTests(SynchronousTestCase):
     def test_messages(self) -> None:
         """The texts of a Query and of a Parse, without their terminators."""
         self.assertEqual(query_text(b"SELECT 1\0", 9), "SELECT 1")
-        self.assertEqual(
-            parse_text(b"name\0SELECT $1\0\0\0", 17), ("name", "SELECT $1")
-        )
+        self.assertEqual(parse_text(b"name\0SELECT $1\0\0\0", 17), ("name", "SELECT $1"))
         self.assertEqual(parse_text(b"\0SELECT", 9000), ("", "SELECT..."))
         self.assertEqual(query_text(b"a\nb\x1b[2J\0", 8), "a\\x0ab\\x1b[2J")

@@ -209,9 +209,7 @@ class PublishedTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.stream = io.StringIO()
-        self.observer: FileLogObserver = observer(
-            Log(level="debug", format="json"), self.stream
-        )
+        self.observer: FileLogObserver = observer(Log(level="debug", format="json"), self.stream)
 
     def test_logger(self) -> None:
         """C{Logger}'s fields are there, whatever other observers made of the event."""

@@ -9,7 +9,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.services.running import End, Running, twistd
 
-TAC = '''
+TAC = """
 import signal, sys, threading
 from twisted.application.service import Application, Service
 from twisted.internet import reactor
@@ -58,7 +58,7 @@ Signals(reactor, drain, reload, patience=0.2).setServiceParent(root)
 Work().setServiceParent(root)
 application = Application("tiny")
 root.setServiceParent(application)
-'''
+"""
 
 UP = 'reactor.callWhenRunning(reactor.callLater, 0, say, "RUNNING")'
 DRAINED = "reactor.callLater(0, draining.callback, None)"

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SkipTest
 
 from demo.binaries import NoServer, find_binaries, find_on_machine
 from demo.cluster import Cluster
+from tests.support.deadlines import wait_until
 from tests.support.wireclient import WireClient
 
 MAJOR = 15
@@ -92,6 +93,16 @@ class Database:
             client.close()
             raise
         return client
+
+    def wait_activity(self, condition: str, seconds: float = 20.0, *, count: int = 1) -> None:
+        """
+        Wait until so many of the server's sessions fit a condition on C{pg_stat_activity}.
+
+        @raise DeadlinePassed: they don't in time
+        """
+        sql = f"SELECT count(*) FROM pg_stat_activity WHERE {condition}"
+        with self.admin() as admin:
+            wait_until(lambda: admin.value(sql) == str(count), seconds, f"{count} of: {condition}")
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.wire.pg.flow import MESSAGE_LIMIT, STATEMENT_LIMIT, Flow
+from proxyd.wire.pg.flow import Flow
 from tests.wire.pg.model_server import ModelServer, message, split
 
 SCHEDULES = 10_000 * (1 + 49 * int(os.environ.get("PROXYD_SOAK", "0")))

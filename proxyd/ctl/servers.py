@@ -1,0 +1,42 @@
+"""
+The servers of a configuration, tried without a daemon: for C{proxyctl check --live}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from proxyd.config.model import Connection
+from proxyd.dial.direct import DirectDialer
+from proxyd.errors import StartError
+from proxyd.net.link import Link
+from proxyd.net.resolver import Resolver
+from proxyd.postgres.probe import Seen, look_at
+from proxyd.postgres.server import Server
+
+_LINGER = 1.0
+
+
+async def look_around(reactor: Any, connections: Mapping[str, Connection]) -> list[Seen]:
+    """Look at the servers of all connections, one after the other."""
+    link = Link(reactor, reactor, _LINGER)
+    resolver = Resolver(reactor)
+    dialer = DirectDialer(reactor, resolver)
+    resolver.startService()  # type: ignore[no-untyped-call]
+    link.start()
+    found: list[Seen] = []
+    try:
+        for connection in connections.values():
+            try:
+                server = Server(connection, dialer, link, reactor)
+            except StartError as error:
+                found.append(Seen(connection.name, True, str(error)))
+                continue
+            found += await Deferred.fromCoroutine(look_at(server))
+    finally:
+        link.stop()
+        resolver.stopService()
+    return found

@@ -1,0 +1,66 @@
+"""
+A session's lines in the log: its statements, and the errors it was answered with.
+"""
+
+from __future__ import annotations
+
+from twisted.logger import Logger
+
+from proxyd.postgres.statements import parse_text, query_text
+from proxyd.target import Principal
+from proxyd.wire.pg.errors import parse_error
+from proxyd.wire.pg.messages import QUERY
+
+_log = Logger()
+
+_LAST = ("FATAL", "PANIC")
+
+
+class SessionLines:
+    """
+    Writes what one session does.
+
+    @ivar last_words: the SQLSTATE with which the server ended it, if it did
+    """
+
+    __slots__ = ("_errors", "_principal", "_texts", "last_words")
+
+    def __init__(self, principal: Principal, errors: bool, texts: bool) -> None:
+        """
+        @param errors: log that a statement failed, and its SQLSTATE
+        @param texts: log the server's text too, which may quote data
+        """
+        self._principal = principal
+        self._errors = errors
+        self._texts = texts
+        self.last_words = ""
+
+    def error(self, body: bytes) -> None:
+        """The server answered with an ErrorResponse."""
+        error = parse_error(body)
+        if error.severity in _LAST:
+            self.last_words = error.sqlstate
+        if self._errors:
+            _log.info(
+                "[{source}] [{user}] query error: {sqlstate}{text}",
+                source=self._principal.source,
+                user=self._principal.user,
+                sqlstate=error.sqlstate,
+                text=f" {error.message}" if self._texts else "",
+            )
+
+    def statement(self, kind: int, body: bytes, length: int) -> None:
+        """A Query or a Parse goes to the server."""
+        source, user = self._principal.source, self._principal.user
+        if kind == QUERY:
+            text = query_text(body, length)
+            _log.info("[{source}] [{user}] QUERY: {text}", source=source, user=user, text=text)
+        else:
+            name, text = parse_text(body, length)
+            _log.info(
+                "[{source}] [{user}] PARSE: statement='{name}' query='{text}'",
+                source=source,
+                user=user,
+                name=name,
+                text=text,
+            )
