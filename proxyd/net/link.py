@@ -16,7 +16,7 @@ decided elsewhere.
 
 from __future__ import annotations
 
-import errno
+import os
 import select
 import socket
 from collections.abc import Callable
@@ -395,7 +395,9 @@ class End:
         self._watch()
 
     def carry(self, data: bytes) -> None:
-        """Joined: treat bytes as if they had just been received."""
+        """Joined: send on, as if they had come just now, bytes that were received before."""
+        if self._peer is not None:
+            self._peer._sent += len(data)
         self._pass_on(memoryview(data), len(data))
 
     def part(self, subject: Subject) -> None:
@@ -616,7 +618,7 @@ class End:
         if events & _BROKEN and self._paused:
             error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error:
-                self._lost(OSError(error, errno.errorcode.get(error, "reset")))
+                self._lost(OSError(error, os.strerror(error)))
                 return False
         return self.subject is not None
 

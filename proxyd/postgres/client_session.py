@@ -194,6 +194,9 @@ class ClientSession:
         @param parameters: what it is told by ParameterStatus
         """
         self.pid, key = self._listener.keys.issue(self)
+        if self.end.closed:
+            self.close("the client was lost")
+            return
         # From here on it is the session that learns when the client is lost.
         self.end.talk(self)
         self.end.write(

@@ -67,13 +67,16 @@ class CheckTests(SynchronousTestCase):
         self.assertEqual([problem.line for problem in error.problems], [1, 2])
 
     def test_live(self) -> None:
-        """--live fails where a variable is not set, and likes the same file where it is."""
+        """--live fails where a variable is not set, and goes on to the servers where it is."""
         out, err, code = self.check(GOOD, "--live")
         self.assertEqual((out, code), ("", 1))
         self.assertIn("failed: connections.default.password: variable PROXYD_TEST_PASSWORD", err)
-        out, err, code = self.check(GOOD, "--live", PROXYD_TEST_PASSWORD="hunter2")
-        self.assertEqual((err, code), ("", None))
-        self.assertNotIn("hunter2", out)
+        nowhere = GOOD.replace("@db/", "@127.0.0.1:1/")
+        out, err, code = self.check(nowhere, "--live", PROXYD_TEST_PASSWORD="hunter2")
+        self.assertEqual(
+            (out, err, code),
+            ("", "failed: connections.default: 127.0.0.1:1: connection refused\n", 1),
+        )
 
     def test_json_good(self) -> None:
         """--json is one object with everything that the text says."""

@@ -1,4 +1,4 @@
-"""Python's drivers through proxyd: psycopg 3 (libpq), asyncpg and pg8000 (protocols of their own)."""
+"""Python's drivers through proxyd: psycopg 3, which is libpq, asyncpg, and pg8000."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 from tests.integration.drivers import DriverTestCase
-from tests.support.database import CLIENT, DATABASE, Database, shared_database
+from tests.support.database import CLIENT, DATABASE, SERVICE, shared_database
 from tests.support.programs import piped, run
 
 CLIENTS = 4
@@ -30,8 +30,9 @@ class ProgramTests(DriverTestCase):
             "SELECT :id + 1;\n\\d items\n\\dt\n\\conninfo\n"
         )
         self.assertIn("8\n", out)
-        self.assertIn("items_pkey", out)
+        self.assertIn("price|numeric(9,2)|", out)
         self.assertIn("items|table|svc", out)
+        self.assertEqual("SSL connection" in out, self.tls)
 
     def test_psql_url(self) -> None:
         """A connection URL, as it is pasted."""
@@ -75,7 +76,7 @@ class ProgramTests(DriverTestCase):
 
     def bench(self, *options: str) -> None:
         """Run pgbench; all its transactions must succeed."""
-        filled(self.database)
+        fill()
         program = self.database.program("pgbench")
         command = [program, "-n", "-c", str(CLIENTS), "-t", str(TRANSACTIONS), *options]
         done = run(command, self.environment())
@@ -85,11 +86,11 @@ class ProgramTests(DriverTestCase):
 
     def test_dump_and_restore(self) -> None:
         """pg_dump | pg_restore, both through proxyd: the copy is the same."""
-        filled(self.database)
+        fill()
         copy = f"copy_{self.auth}_{self.sslmode}"
         with self.database.admin("postgres") as admin:
             admin.query(f"DROP DATABASE IF EXISTS {copy} WITH (FORCE)")
-            admin.query(f"CREATE DATABASE {copy} OWNER svc")
+            admin.query(f"CREATE DATABASE {copy} OWNER {SERVICE}")
         dump, restore = (self.database.program(name) for name in ("pg_dump", "pg_restore"))
         piped(
             [dump, "-w", "-Fc", "-Z0", DATABASE],
@@ -122,13 +123,13 @@ class PsqlLoginTests(DriverTestCase):
 
 
 @functools.cache
-def filled(database: Database) -> None:
+def fill() -> None:
     """Make pgbench's tables, once."""
-    assert database is shared_database()
+    database = shared_database()
     environment = {
         "PGHOST": database.host,
         "PGPORT": str(database.port),
-        "PGUSER": "svc",
-        "PGPASSWORD": database.passwords["svc"],
+        "PGUSER": SERVICE,
+        "PGPASSWORD": database.passwords[SERVICE],
     }
     run([database.program("pgbench"), "-i", "-q", "-s", "1", DATABASE], environment)

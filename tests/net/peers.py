@@ -80,6 +80,14 @@ def fill(far: socket.socket, block: bytes) -> int:
         return sent
 
 
+def take(far: socket.socket) -> bytes:
+    """What is there to read, without waiting for it."""
+    try:
+        return far.recv(65536, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return b""
+
+
 def read_all(far: socket.socket) -> bytes:
     """All that comes up to the end; blocks."""
     parts = []
@@ -157,7 +165,7 @@ class Recorder:
 
 
 class LinkCase(TestCase):
-    """A link on the real reactor. Each test leaves it without Ends: leaks show here."""
+    """A link on the real reactor; Ends that were closed are gone by themselves, or a test fails."""
 
     linger = 20.0
 
@@ -166,15 +174,19 @@ class LinkCase(TestCase):
         self.link.start()
         self.subject = Recorder()
         self.fars: list[socket.socket] = []
+        self.ends: list[End] = []
 
     def clock(self) -> IReactorTime:
         """What tells the link the time."""
         return IReactorTime(reactor)
 
     async def tearDown(self) -> None:
-        """All Ends are gone once the test's own sockets are."""
+        """Wait until no End is left: those still in use are dropped, closed ones must go."""
         for far in self.fars:
             far.close()
+        for end in self.ends:
+            if not end.closed:
+                end.drop()
         try:
             await until(lambda: not self.link.ends, "the last End to be gone")
         finally:
@@ -189,7 +201,8 @@ class LinkCase(TestCase):
         """An End, and the socket at its far end."""
         near, far = pair()
         self.fars.append(far)
-        return End(self.link, near, None, subject or self.subject, paused), far
+        self.ends.append(End(self.link, near, None, subject or self.subject, paused))
+        return self.ends[-1], far
 
     def contexts(self) -> tuple[SSL.Context, ssl.SSLContext]:
         """For a TLS server of ours, and for a client that trusts it (by another TLS library)."""

@@ -80,7 +80,8 @@ class LeaseTestCase(SceneTestCase):
         """The client goes; what becomes of the server connection."""
         server = self.lease.server
         self.near.part(self.watcher)
-        server.end.talk(server.conversation)
+        if not server.end.closed:
+            server.end.talk(server.conversation)
         self.near.abort()
         return Deferred.fromCoroutine(self.lease.finish())
 
@@ -437,6 +438,7 @@ class CancelTests(LeaseTestCase):
         await until(lambda: self.fake.held, "the request")
         self.clock.advance(10.5)
         await cancelling
+        self.fake.hold_cancels = False
         await self.closed(self.leave(), "cancel")
 
     async def test_no_key(self) -> None:
