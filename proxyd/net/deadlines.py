@@ -75,10 +75,13 @@ class Deadlines(Generic[T]):
                 if self._items.pop(item, None) is not None:
                     self._expired(item)
         finally:
-            # Whatever was added meanwhile is younger than the oldest one left.
-            oldest = next(iter(self._items.values()), None)
-            if self._call is not None:
-                self._call.cancel()
-                self._call = None
-            if oldest is not None:
-                self._schedule(max(0.0, oldest - now))
+            self._schedule_oldest(now)
+
+    def _schedule_oldest(self, now: float) -> None:
+        """Wait for the oldest item: what was added while others expired is younger."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        oldest = next(iter(self._items.values()), None)
+        if oldest is not None:
+            self._schedule(max(0.0, oldest - now))

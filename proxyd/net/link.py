@@ -396,8 +396,8 @@ class End:
 
     def carry(self, data: bytes) -> None:
         """Joined: send on, as if they had come just now, bytes that were received before."""
-        if self._peer is not None:
-            self._peer._sent += len(data)
+        assert self._peer is not None
+        self._peer._sent += len(data)
         self._pass_on(memoryview(data), len(data))
 
     def part(self, subject: Subject) -> None:

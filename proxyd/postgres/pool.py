@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.defer import fail, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from proxyd.config.model import Connection
 from proxyd.errors import DialError, ProtocolError
-from proxyd.net.deadlines import Deadlines
 from proxyd.net.tasks import spawn
 from proxyd.postgres.answers import (
     Fatal,
@@ -29,6 +27,9 @@ from proxyd.postgres.answers import (
     unreachable,
 )
 from proxyd.postgres.conversation import Lost
+from proxyd.postgres.counters import Counters
+from proxyd.postgres.pauses import Pauses
+from proxyd.postgres.queue import Place, Queue
 from proxyd.postgres.server import Account, Server
 from proxyd.postgres.server_connection import Failed, ServerConnection
 from proxyd.target import Principal
@@ -39,29 +40,8 @@ _log = Logger()
 JITTER = 0.1
 """By how much of itself a lifetime is shortened at most, so that not all end at once."""
 
-_FIRST_RETRY, _LAST_RETRY = 0.5, 30.0
 _STARTING_UP = "57P03"
 _SERVICE = Principal("", "proxyd")
-
-
-@dataclass(slots=True)
-class Counters:
-    """What a pool has done since it was made; each only grows."""
-
-    acquire_count: int = 0
-    acquire_waited: int = 0
-    acquire_timeouts: int = 0
-    opened: int = 0
-    open_failures: int = 0
-    reset_failures: int = 0
-    lost: int = 0
-    max_lifetime_closed: int = 0
-    max_idle_time_closed: int = 0
-    max_idle_closed: int = 0
-
-    def as_dict(self) -> dict[str, int]:
-        """The counters by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 class Pool:
@@ -106,16 +86,11 @@ class Pool:
         self._idle: deque[ServerConnection] = deque()
         self._in_use: set[ServerConnection] = set()
         self._opening = 0
-        self._waiting: Deadlines[Deferred[ServerConnection]] = Deadlines(
-            clock, self.settings.acquire_timeout, self._waited_too_long
-        )
-        self._retry: IDelayedCall | None = None
-        self._retry_after = _FIRST_RETRY
-        self._not_before = 0.0
+        self._queue = Queue(clock, self.settings.acquire_timeout, self._waited_too_long)
+        self._pauses = Pauses(clock, random, self._open_wanted)
         self._last_used = clock.seconds()
         self._closed = False
         self._heir: Pool | None = None
-        self._moved: dict[Deferred[ServerConnection], Deferred[ServerConnection]] = {}
         self._fault: Fatal | None = None
         _log.info("pool {pool} made", pool=self.name)
 
@@ -144,7 +119,7 @@ class Pool:
     @property
     def waiting(self) -> int:
         """Clients that wait for a connection."""
-        return len(self._waiting)
+        return len(self._queue)
 
     @property
     def user(self) -> str:
@@ -160,7 +135,7 @@ class Pool:
         return pool
 
     def holder_of(self, server: ServerConnection) -> Pool:
-        """Which pool a leased connection belongs to: this one, or an heir whoever waited went to."""
+        """Whose a leased connection is: this pool's, or an heir's that whoever waited went to."""
         pool = self
         while server not in pool._in_use and pool._heir is not None:
             pool = pool._heir
@@ -168,13 +143,13 @@ class Pool:
 
     def unused_for(self, now: float) -> float:
         """Seconds since somebody wanted a connection; 0 while somebody has one."""
-        if self._in_use or self._waiting or self.clients:
+        if self._in_use or self._queue or self.clients:
             return 0.0
         return now - self._last_used
 
     # Who gets one
 
-    def acquire(self) -> Deferred[ServerConnection]:
+    def acquire(self) -> Place:
         """
         A connection that is idle and reset, in the order of asking.
 
@@ -184,26 +159,16 @@ class Pool:
         """
         self.counters.acquire_count += 1
         self._last_used = self._clock.seconds()
-        done: Deferred[ServerConnection] = Deferred(self._give_up)
         if self._closed:
-            done.errback(shutdown("the pool was closed"))
-            return done
-        if not self._waiting:
+            return fail(shutdown("the pool was closed"))
+        if not self._queue:
             server = self._take_idle()
             if server is not None:
-                done.callback(server)
-                return done
+                return succeed(server)
         self.counters.acquire_waited += 1
-        self._waiting.add(done)
+        place = self._queue.join()
         self._open_wanted()
-        return done
-
-    def _give_up(self, done: Deferred[ServerConnection]) -> None:
-        """Somebody waits no longer, here or at the heir."""
-        self._waiting.discard(done)
-        moved = self._moved.pop(done, None)
-        if moved is not None:
-            moved.cancel()
+        return place
 
     def give_back(self, server: ServerConnection) -> None:
         """Take back a connection whose lease is over, and which was reset."""
@@ -244,11 +209,9 @@ class Pool:
             self._say_goodbye(server, "its lifetime is over")
             self._open_wanted()
             return
-        waiting = self._waiting.oldest
-        if waiting is not None:
-            self._waiting.discard(waiting)
+        if self._queue:
             self._in_use.add(server)
-            waiting.callback(server)
+            self._queue.serve(server)
             return
         if len(self._idle) >= self.settings.max_idle_connections and not self._end_one(now):
             self.counters.max_idle_closed += 1
@@ -279,19 +242,20 @@ class Pool:
         self.counters.max_lifetime_closed += 1
         self._say_goodbye(server, "its lifetime is over")
 
-    def _waited_too_long(self, done: Deferred[ServerConnection]) -> None:
+    def _waited_too_long(self) -> Fatal:
         self.counters.acquire_timeouts += 1
-        full = pool_full(self.settings.acquire_timeout, self.settings.max_open_connections)
         # Where the server could not be reached all that time, that is the cause.
-        done.errback(self._fault or full)
+        return self._fault or pool_full(
+            self.settings.acquire_timeout, self.settings.max_open_connections
+        )
 
     # Opening
 
     def _open_wanted(self) -> None:
         """Open as many as are waited for, or missing at the minimum, within the maximum."""
-        if self._closed or self._clock.seconds() < self._not_before:
+        if self._closed or self._pauses.pausing:
             return
-        wanted = len(self._waiting)
+        wanted = len(self._queue)
         if self.keep_warm or self.clients:
             wanted = max(wanted, self._minimum - len(self._idle))
         room = self.settings.max_open_connections - self.total
@@ -318,7 +282,7 @@ class Pool:
             raise
         self._opening -= 1
         self.counters.opened += 1
-        self._retry_after = _FIRST_RETRY
+        self._pauses.succeeded()
         self.last_error = ""
         self._fault = None
         lifetime = self.settings.connection_max_lifetime
@@ -349,28 +313,13 @@ class Pool:
             fatal = unreachable(error)
         self._fault = fatal
         starting = fatal.sqlstate == _STARTING_UP
-        if self._clock.seconds() >= self._not_before:
-            # Attempts that fail together are one failure.
-            self._pause(starting)
+        if not self._closed:
+            self._pauses.failed(starting)
         if fatal.reason != self.last_error:
             _log.error("pool {pool}: no connection: {reason}", pool=self.name, reason=fatal.reason)
         self.last_error = fatal.reason
         if not self._in_use and not self._opening and not starting:
-            for done in list(self._waiting):
-                self._waiting.discard(done)
-                done.errback(fatal)
-
-    def _pause(self, starting: bool) -> None:
-        """Try no more for a while, each time for longer, unless the server is about to come up."""
-        delay = self._retry_after * (0.5 + self._random() / 2)
-        self._retry_after = _FIRST_RETRY if starting else min(self._retry_after * 2, _LAST_RETRY)
-        self._not_before = self._clock.seconds() + delay
-        if self._retry is None and not self._closed:
-            self._retry = self._clock.callLater(delay, self._try_again)
-
-    def _try_again(self) -> None:
-        self._retry = None
-        self._open_wanted()
+            self._queue.turn_away(fatal)
 
     # Care
 
@@ -469,29 +418,14 @@ class Pool:
         self._closed = True
         self._heir = heir
         _log.info("pool {pool} closed", pool=self.name)
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
+        self._pauses.stop()
         while self._idle:
             self._idle.pop().goodbye()
-        for done in list(self._waiting):
-            self._waiting.discard(done)
-            if heir is None:
-                done.errback(shutdown("the pool was closed"))
-            else:
-                self._move(done, heir)
-        self._waiting.stop()
-
-    def _move(self, done: Deferred[ServerConnection], heir: Pool) -> None:
-        """Let somebody who waits here wait at the heir, and give up there too."""
-        moved = self._moved[done] = heir.acquire()
-
-        def over(result: object) -> object:
-            self._moved.pop(done, None)
-            return result
-
-        moved.addBoth(over)
-        moved.chainDeferred(done)
+        if heir is None:
+            self._queue.turn_away(shutdown("the pool was closed"))
+        else:
+            self._queue.move(heir.acquire)
+        self._queue.stop()
 
     def abort(self) -> None:
         """Close everything at once."""

@@ -103,6 +103,7 @@ class Settings:
         return Settings((*self.pairs, ("role", role)))
 
 
+@lru_cache(maxsize=1024)
 def clean_name(text: str) -> str:
     """As PostgreSQL keeps an application_name: printable ASCII, at most 63 bytes."""
     return "".join(char if " " <= char <= "~" else "?" for char in text)[:NAME_LIMIT]

@@ -208,6 +208,11 @@ CASES = [
         (Step(extended("") + extended("-- no more") + SYNC, "Z"),),
     ),
     Case(
+        "unnamed_before_any",
+        "There is no unnamed statement or portal before the first Parse (53).",
+        (Step(bind() + execute() + SYNC, "Z"), Step(describe("S") + SYNC, "Z")),
+    ),
+    Case(
         "unnamed_replaced",
         "The unnamed statement is the last one parsed (53).",
         (

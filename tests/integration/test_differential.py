@@ -28,6 +28,7 @@ from tests.support.wireclient import WireClient
 
 POOL = 5
 EXAMPLES = 50
+SECONDS = 8.0
 
 
 class DifferentialTestCase(BlackBoxTestCase):
@@ -42,13 +43,17 @@ class DifferentialTestCase(BlackBoxTestCase):
 
     def compare(self, case: Case, delivery: Delivery) -> None:
         """Fail unless proxyd's answer is PostgreSQL's."""
-        theirs = self.answer(case, delivery, WireClient(self.database.host, self.database.port))
-        ours = self.answer(case, delivery, self.proxy.client())
+        theirs = self.answer(case, delivery, self.direct())
+        ours = self.answer(case, delivery, self.proxy.client(seconds=SECONDS))
         self.assertEqual(
             forgiving(theirs, case.errors),
             forgiving(ours, case.errors),
             f"PostgreSQL's answer, then proxyd's: {case.promise}",
         )
+
+    def direct(self) -> WireClient:
+        """A connection to the server itself."""
+        return WireClient(self.database.host, self.database.port, seconds=SECONDS)
 
     def answer(self, case: Case, delivery: Delivery, client: WireClient) -> list[str]:
         """What the server at the other end of this new connection says to a case."""
@@ -184,7 +189,7 @@ class RandomTests(DifferentialTestCase):
         positions = st.lists(st.integers(1, len(said)), max_size=8, unique=True)
         cuts = sorted(data.draw(positions, label="cuts"))
         answers = []
-        for client in (WireClient(self.database.host, self.database.port), self.proxy.client()):
+        for client in (self.direct(), self.proxy.client(seconds=SECONDS)):
             with client:
                 case = Case("random", "", (Step(said, cuts=cuts),))
                 answers.append(played(case, client, Delivery.STEPS, OPEN_SERVICE, DATABASE))

@@ -139,8 +139,8 @@ class BigTests(BlackBoxTestCase):
         """A client that only sends, with both sides full, still gets every answer (69)."""
         client = self.session()
         self.begin_watch()
-        ask = pgbytes.query("SELECT repeat('a', 10000)")
-        pipeline = ask * 200_000
+        ask = pgbytes.query(f"SELECT repeat('a', 10000) /* {'long' * 500} */")
+        pipeline = ask * (IN_FLIGHT // len(ask))
         sent = sent_until_full(client.socket, pipeline)
         self.assert_did_not_grow()
         self.assertLess(sent, len(pipeline))

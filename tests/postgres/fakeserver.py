@@ -13,12 +13,14 @@ import hashlib
 from collections.abc import Callable
 from struct import pack, unpack_from
 
+from OpenSSL import SSL as OpenSSL
+from OpenSSL import crypto
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
-from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.interfaces import IAddress, IListeningPort, IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.ssl import PrivateCertificate
+from zope.interface import implementer
 
 from tests.net.authority import made
 from tests.wire.pg.scram_server import ScramServer
@@ -236,8 +238,7 @@ class FakeServer:
     def certificate(self) -> object:
         """What TLS is spoken with."""
         if self._options is None:
-            pair = made("127.0.0.1", names=("127.0.0.1",))
-            self._options = PrivateCertificate.loadPEM(pair.key_pem() + pair.pem).options()
+            self._options = _Tls()
         return self._options
 
     def let_cancels_go(self) -> None:
@@ -245,6 +246,21 @@ class FakeServer:
         held, self.held = self.held, []
         for connection in held:
             connection.obey()
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class _Tls:
+    """TLS with a certificate that nobody signed."""
+
+    def __init__(self) -> None:
+        pair = made("127.0.0.1", names=("127.0.0.1",))
+        self._context = OpenSSL.Context(OpenSSL.TLS_SERVER_METHOD)
+        self._context.use_certificate(crypto.X509.from_cryptography(pair.certificate))
+        self._context.use_privatekey(crypto.PKey.from_cryptography_key(pair.key))
+
+    def serverConnectionForTLS(self, protocol: object) -> OpenSSL.Connection:
+        """What Twisted asks for."""
+        return OpenSSL.Connection(self._context, None)
 
 
 class _Backends(Factory):

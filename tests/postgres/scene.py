@@ -12,7 +12,7 @@ import socket
 from dataclasses import replace
 from functools import cache
 from ipaddress import ip_network
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 from OpenSSL import SSL
 from twisted.internet import reactor
@@ -82,9 +82,9 @@ class _Way:
 @cache
 def client_tls() -> SSL.Context:
     """How TLS is spoken to clients."""
-    folder = mkdtemp(prefix="proxyd-test-")
-    certificate, key = made("proxyd.test", names=("proxyd.test",)).write(folder, "proxyd")
-    return server_context(certificate, key)
+    with TemporaryDirectory() as folder:
+        certificate, key = made("proxyd.test", names=("proxyd.test",)).write(folder, "proxyd")
+        return server_context(certificate, key)
 
 
 def networks(*texts: str) -> tuple[Network, ...]:

@@ -88,7 +88,7 @@ class RefusedTests(SynchronousTestCase):
             self.assertEqual(answers.service_refused(said).sqlstate, state)
 
     def test_before_the_password(self) -> None:
-        """The server's SQLSTATE reaches the client, its text does not before it knew the password."""
+        """The server's SQLSTATE reaches the client, what it said before it knew us does not."""
         for state in ("28000", "53300", "57P03", "XX000"):
             said = ServerMessage(
                 "FATAL", state, "from 10.1.2.3", "detail 10.1.2.3", "hint 10.1.2.3"

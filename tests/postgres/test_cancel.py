@@ -30,7 +30,7 @@ class CancelKeysTests(SynchronousTestCase):
 
     def test_shape(self) -> None:
         """The number is positive in 31 bits and never 0; the secret has protocol 3.0's length."""
-        for number in range(200):
+        for _ in range(200):
             pid, key = self.keys.issue(Session())
             self.assertTrue(0 < pid < 2**31)
             self.assertEqual(len(key), KEY_LENGTH)

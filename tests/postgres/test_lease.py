@@ -1,5 +1,5 @@
 """
-Tests for L{proxyd.postgres.lease}: how a client left × what the server does.
+Tests for L{proxyd.postgres.lease}: how a client left by what the server does.
 
 Each ends with the server connection either reset and verified, or closed; and
 on no doubt does it serve anybody else.
@@ -19,7 +19,7 @@ from proxyd.postgres.pool import Pool
 from proxyd.wire.pg import messages
 from tests.postgres.client import until
 from tests.postgres.fakeserver import Backend, complete, error, message, ready, row, text
-from tests.postgres.scene import SceneTestCase, pair
+from tests.postgres.scene import ANN, SERVICE, SceneTestCase, pair
 from tests.support import pgbytes
 
 RESET = ["DISCARD ALL"]
@@ -421,6 +421,8 @@ class CancelTests(LeaseTestCase):
         self.behind.wake(complete("SELECT 1"))
         await until(lambda: self.lease.flow.answered, "the answer")
         leaving = self.leave()
+        # Whatever was sent to the server meanwhile has arrived before this login is over.
+        (await self.server().login(SERVICE, "shop", {}, ANN)).abort()
         waiting = self.shop.acquire()
         self.assertFalse(leaving.called)
         self.assertEqual(self.shop.in_use, 1)

@@ -9,6 +9,7 @@ has real sockets.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import settings as hypothesis_settings
@@ -317,7 +318,7 @@ class FailureTests(PoolTestCase):
                 tries.append(self.clock.seconds())
                 self.behind.fail()
             self.pass_time(1)
-        gaps = [later - earlier for earlier, later in zip(tries, tries[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in pairwise(tries)]
         self.assertEqual(gaps, sorted(gaps))
         self.assertLessEqual(max(gaps), 31)
         self.assertGreater(len(gaps), 8)
@@ -473,7 +474,7 @@ class AgeTests(PoolTestCase):
         self.assertEqual(self.pool.counters.max_lifetime_closed, 1)
 
     def test_replaced_where_no_more_may_be_idle(self) -> None:
-        """A replacement takes the old one's place where no more may be idle: one login, no churn."""
+        """A replacement takes the old one's place where no more may be idle: one login each."""
         self.make(
             keep_warm=True,
             min_idle_connections=2,

@@ -7,6 +7,7 @@ L{Daemon}. Nothing of proxyd is imported.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -162,6 +163,7 @@ class Daemon:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_us,
             )
 
     def write(self, configuration: str) -> None:
@@ -344,6 +346,11 @@ class Daemon:
             if int(fields[1][-4:], 16) == port and not listening and fields[9] in held:
                 ours += 1
         return ours
+
+
+def _end_with_us() -> None:
+    """In the child: have it stopped when we are killed (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def socket_inodes(pid: int) -> set[str]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 LOOK_SECONDS = 0.01
 
 
-class DeadlinePassed(Exception):
+class DeadlinePassed(TimeoutError):
     """What was waited for did not come in time; the text says what it was."""
 
 

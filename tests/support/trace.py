@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum, unique
 
 from tests.support import pgbytes
+from tests.support.deadlines import Deadline
 from tests.support.wireclient import Message, WireClient
 
 LAST_WORD = "the last word"
@@ -170,7 +171,9 @@ def _say_all(
 def _listen(client: WireClient, until: str, case: Case, heard: list[str]) -> bool:
     """Read what is awaited; a blank awaits any one message. Gives whether the end came."""
     left = list(until)
+    deadline = Deadline(client.seconds, "the server's answer")
     while left:
+        deadline.left()
         message = client.read_message()
         if message is None:
             heard.append("end")

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from tests.support import pgbytes
-from tests.support.deadlines import Deadline
+from tests.support.deadlines import Deadline, DeadlinePassed
 
 SECONDS = 20.0
 
@@ -158,13 +158,12 @@ class WireClient:
 
         @raise DeadlinePassed: nothing comes
         """
-        deadline = Deadline(self.seconds, "bytes from the server")
         try:
             return self.socket.recv(size)
         except (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
             return b""
         except TimeoutError:
-            raise TimeoutError(f"waited {self.seconds:g} s for {deadline.what}") from None
+            raise DeadlinePassed(f"waited {self.seconds:g} s for the server") from None
 
     def read_bytes(self, count: int) -> bytes:
         """Exactly so many bytes, fewer only at the end of the connection."""
@@ -212,10 +211,14 @@ class WireClient:
         Messages up to and with the one that completes C{kinds}, types in the order awaited.
 
         A C{$} awaits the end of the connection. An early end ends the list too.
+
+        @raise DeadlinePassed: they don't all come, whatever else does
         """
         messages: list[Message] = []
         left = list(kinds)
+        deadline = Deadline(self.seconds, f"{kinds} from the server")
         while left:
+            deadline.left()
             message = self.read_message()
             if message is None:
                 return messages

@@ -15,6 +15,8 @@ from proxyd.wire.pg.errors import PgProtocolError
 _HEADER = Struct(">Bi")
 _SIMPLE = b"QF"
 _SYNC, _TERMINATE = b"SX"
+_IGNORED = b"dcf"
+"""Copy messages outside a COPY: the late end of an earlier one."""
 
 
 class BatchSkip:
@@ -65,5 +67,5 @@ class BatchSkip:
             at += 5
             self._need = length - 4
             self._last_body = kind == _SYNC or (kind in _SIMPLE and not self._extended)
-            self._extended = True
+            self._extended = self._extended or kind not in _IGNORED
         self.trailing_data = data[at:]

@@ -1,0 +1,63 @@
+"""
+When to try again to reach a server that could not be reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+FIRST, LONGEST = 0.5, 30.0
+"""Seconds of the first pause and of the longest; each is twice the one before, less some jitter."""
+
+
+class Pauses:
+    """The pauses between attempts, of which several may run at a time."""
+
+    def __init__(
+        self, clock: IReactorTime, random: Callable[[], float], again: Callable[[], object]
+    ) -> None:
+        """
+        @param random: a number from 0 up to 1: a pause is shortened by up to half of itself
+        @param again: called when a pause is over
+        """
+        self._clock = clock
+        self._random = random
+        self._again = again
+        self._next = FIRST
+        self._end = 0.0
+        self._call: IDelayedCall | None = None
+
+    @property
+    def pausing(self) -> bool:
+        """Whether it is too early for another attempt."""
+        return self._clock.seconds() < self._end
+
+    def failed(self, starting: bool = False) -> None:
+        """
+        Begin a pause after an attempt that failed; attempts that fail together are one failure.
+
+        @param starting: the server is about to come up: don't wait longer and longer
+        """
+        if self.pausing:
+            return
+        seconds = self._next * (0.5 + self._random() / 2)
+        self._next = FIRST if starting else min(self._next * 2, LONGEST)
+        self._end = self._clock.seconds() + seconds
+        if self._call is None:
+            self._call = self._clock.callLater(seconds, self._over)
+
+    def succeeded(self) -> None:
+        """The next pause is a short one again."""
+        self._next = FIRST
+
+    def stop(self) -> None:
+        """Try no more."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _over(self) -> None:
+        self._call = None
+        self._again()
