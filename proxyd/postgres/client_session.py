@@ -72,6 +72,7 @@ class ClientSession:
         "_listener",
         "_next_probe",
         "_rest",
+        "_said_goodbye",
         "_skip",
         "began",
         "cancel_key",
@@ -116,6 +117,7 @@ class ClientSession:
         self._ending: Fatal | None = None
         self._end_reason = ""
         self._rest = b""
+        self._said_goodbye = False
         self._cancels: tuple[Deferred[None], ...] = ()
         self._lines: SessionLines | None = None
         self._next_probe: IDelayedCall | None = None
@@ -320,7 +322,12 @@ class ClientSession:
 
     def _server_left(self, reason: str) -> None:
         """The server is gone; where it said why itself, that is all the client needs."""
-        if self._lines is not None and self._lines.last_words:
+        if self._said_goodbye:
+            if self._ending is None:
+                self.close(self._end_reason)
+            else:
+                self.fail(self._ending)
+        elif self._lines is not None and self._lines.last_words:
             self.close(f"the server ended it: {self._lines.last_words}")
         else:
             self.fail(lost_server(reason))
@@ -340,6 +347,7 @@ class ClientSession:
         self._end_reason = reason
         self.end.pause()
         lease.flow.watch = True
+        lease.flow.break_off()
         if lease.flow.copying:
             # The server waits for data that will not come.
             self.close(reason)
@@ -353,6 +361,8 @@ class ClientSession:
         flow = lease.flow
         if self.state is State.LEAVING:
             if not flow.answered or not flow.server.at_border or flow.copying:
+                if flow.doubt:
+                    self._hand_over_goodbye()
                 return False
             if self._ending is not None:
                 self.fail(self._ending)
@@ -363,6 +373,19 @@ class ClientSession:
             return False
         self.fail(self._ending)
         return True
+
+    def _hand_over_goodbye(self) -> None:
+        """
+        Let the server itself end a session of which nobody knows what is still owed.
+
+        It answers what it was asked, and then closes; the connection would not
+        have been used again.
+        """
+        lease = self._lease
+        assert lease is not None
+        if lease.flow.client.at_border and not self._said_goodbye:
+            self._said_goodbye = True
+            lease.server.end.write(messages.TERMINATE)
 
     def _probe(self) -> None:
         """

@@ -20,6 +20,7 @@ from proxyd.wire.pg.errors import ServerMessage, parse_error
 from proxyd.wire.pg.framing import MessageReader
 from proxyd.wire.pg.login import LoginDone
 
+_CLOSE_UNNAMED = b"C\0\0\0\6S\0"
 _STATUSES = (b"I", b"T", b"E")
 
 ANSWER_LIMIT = 1024 * 1024
@@ -233,7 +234,7 @@ class ServerConnection:
 
 @lru_cache(maxsize=256)
 def _settings_batch(settings: tuple[tuple[str, str], ...]) -> bytes:
-    """The extended batch that makes these settings."""
+    """The extended batch that makes these settings, and leaves no unnamed statement behind."""
     calls = ", ".join(
         f"pg_catalog.set_config(${2 * number + 1}, ${2 * number + 2}, false)"
         for number in range(len(settings))
@@ -243,6 +244,7 @@ def _settings_batch(settings: tuple[tuple[str, str], ...]) -> bytes:
         messages.parse("", f"SELECT {calls}")
         + messages.bind("", "", values)
         + messages.execute("")
+        + _CLOSE_UNNAMED
         + messages.SYNC
     )
 

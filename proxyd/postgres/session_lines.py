@@ -6,14 +6,16 @@ from __future__ import annotations
 
 from twisted.logger import Logger
 
+from proxyd.errors import ProtocolError
 from proxyd.postgres.statements import parse_text, query_text
 from proxyd.target import Principal
-from proxyd.wire.pg.errors import parse_error
+from proxyd.wire.pg.errors import INTERNAL_ERROR, ServerMessage, parse_error
 from proxyd.wire.pg.messages import QUERY
 
 _log = Logger()
 
 _LAST = ("FATAL", "PANIC")
+_UNKNOWN = ServerMessage("", INTERNAL_ERROR, "", "", "", {})
 
 
 class SessionLines:
@@ -36,8 +38,8 @@ class SessionLines:
         self.last_words = ""
 
     def error(self, body: bytes) -> None:
-        """The server answered with an ErrorResponse."""
-        error = parse_error(body)
+        """The server answered with an ErrorResponse, of which this is the start."""
+        error = _parsed(body)
         if error.severity in _LAST:
             self.last_words = error.sqlstate
         if self._errors:
@@ -64,3 +66,14 @@ class SessionLines:
                 name=name,
                 text=text,
             )
+
+
+def _parsed(body: bytes) -> ServerMessage:
+    """An ErrorResponse, without the field at which it was cut; an odd one has no fields."""
+    if not body.endswith(b"\0\0"):
+        whole, end, _ = body.rpartition(b"\0")
+        body = whole + end + b"\0"
+    try:
+        return parse_error(body)
+    except ProtocolError:
+        return _UNKNOWN

@@ -114,7 +114,7 @@ class LifeTests(SessionTestCase):
         self.assertEqual(await self.asked(client, "one"), "TDCZ")
         backend = next(b for b in self.fake.backends if "one" in b.queries)
         kinds = "".join(kind for kind, _ in backend.said)
-        self.assertTrue(kinds.endswith("PBESQ"), kinds)
+        self.assertTrue(kinds.endswith("PBECSQ"), kinds)
 
     async def test_statement_in_pieces(self) -> None:
         """However the first message is cut, it is answered."""

@@ -97,6 +97,8 @@ class ServerConnectionTests(SceneTestCase):
         await connection.configure((("datestyle", "iso, dmy"), ("application_name", "ann|x")))
         self.assertEqual(connection.parameters["DateStyle"], "ISO, DMY")
         self.assertEqual(connection.parameters["application_name"], "ann|x")
+        # No statement of ours is left for a client's Bind to find.
+        self.assertEqual(self.behind.said[-2:], [("C", b"S\0"), ("S", b"")])
         try:
             await connection.configure((("datestyle", "bad"),))
         except Failed as failed:

@@ -42,6 +42,15 @@ class SessionLinesTests(SynchronousTestCase):
         )
         self.assertEqual(self.lines(), ["[192.0.2.9] [ann] query error: 42P01 no such table"])
 
+    def test_cut(self) -> None:
+        """A long error, of which only the start is handed on, is told by what is whole."""
+        body = error_response("ERROR", "P0001", "x" * 10_000)[5:]
+        lines = SessionLines(ANN, errors=True, texts=False)
+        for size in (0, 1, 5, 40, 8192):
+            lines.error(body[:size])
+        self.assertIn("[192.0.2.9] [ann] query error: P0001", self.lines())
+        self.assertEqual(len(self.lines()), 5)
+
     def test_last_words(self) -> None:
         """A FATAL of the server is remembered, also where nothing is logged."""
         lines = SessionLines(ANN, errors=False, texts=False)

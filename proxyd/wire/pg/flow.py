@@ -42,6 +42,8 @@ _ENDS_COPY = frozenset(b"cf")
 _MARKS_LIMIT = 10_000
 """How many CopyDone and CopyFail of a client are remembered that no COPY has taken yet."""
 
+_SMALL = frozenset(b"CDEHSXcf")
+
 STATEMENT_LIMIT = 2048
 """How many bytes of a Query or Parse are handed on, for the log."""
 
@@ -113,6 +115,7 @@ class Flow:
             self._client_sent,
             self._stopped,
             STATEMENT_LIMIT,
+            small=_SMALL,
         )
         self.server = Scanner(
             "backend", _SERVER, self._server_sent, self._stopped, MESSAGE_LIMIT, self._ready
@@ -169,8 +172,22 @@ class Flow:
     def _stopped(self) -> None:
         """One side's scan stopped: the client said goodbye, or one broke the protocol."""
         if self.server.stopped:
-            self.doubt = "the server broke the protocol"
+            self._doubts("the server broke the protocol")
         self.alert = True
+
+    def _doubts(self, reason: str) -> None:
+        """This connection must not be used again, and whoever waits for it may wait in vain."""
+        self.doubt = self.doubt or reason
+        if self.watch:
+            self.alert = True
+
+    def break_off(self) -> None:
+        """The client sends no more, though its last message is not whole: nobody answers that."""
+        if self.client.at_border:
+            return
+        if self._owed and self._owed[-1] == self.client.last:
+            self._owed.pop()
+        self._doubts("a message was left half sent")
 
     def _client_sent(self, kind: int, body: bytes, length: int) -> None:
         """Note what the server will have to answer."""
@@ -202,7 +219,7 @@ class Flow:
         if len(self._owed) < _MARKS_LIMIT:
             self._owed.append(kind)
         else:
-            self.doubt = "the client ended COPYs that it had not begun"
+            self._doubts("the client ended COPYs that it had not begun")
 
     def _server_sent(self, kind: int, body: bytes, length: int) -> None:
         """Cross off what the server has answered."""
@@ -213,7 +230,7 @@ class Flow:
             self._parameter(body, length)
         elif kind == _ERROR_RESPONSE:
             if self._hurried or self._early_sync:
-                self.doubt = "an error came while requests were sent ahead"
+                self._doubts("an error came while requests were sent ahead")
             self._end_copy()
             self._on_error(body)
         elif kind == _COPY_IN_RESPONSE:
@@ -223,32 +240,32 @@ class Flow:
         elif kind == _COMMAND_COMPLETE:
             self._copied()
         else:
-            self.doubt = "the server began a replication stream"
+            self._doubts("the server began a replication stream")
 
     def _parameter(self, body: bytes, length: int) -> None:
         if len(body) != length:
-            self.doubt = "the server sent an oversized ParameterStatus"
+            self._doubts("the server sent an oversized ParameterStatus")
             return
         try:
             self._on_parameter(body)
         except ProtocolError as error:
-            self.doubt = str(error)
+            self._doubts(str(error))
 
     def _ready(self, status: int) -> None:
         self.ready_count += 1
         if status not in _STATUSES:
-            self.doubt = "the server sent a malformed ReadyForQuery"
+            self._doubts("the server sent a malformed ReadyForQuery")
             return
         self.status = status
         if self._copying:
             self._end_copy()
-            self.doubt = "a COPY ended without a word"
+            self._doubts("a COPY ended without a word")
         owed = self._owed
         while owed:
             if owed.popleft() not in _ENDS_COPY:
                 break
         else:
-            self.doubt = "the server sent a ReadyForQuery that nobody was owed"
+            self._doubts("the server sent a ReadyForQuery that nobody was owed")
         if owed and owed[0] in _ENDS_COPY and self.answered and not self.batch_open:
             # They came too late for a COPY that had failed: the server ignores them.
             owed.clear()
@@ -275,10 +292,10 @@ class Flow:
                 break
             swallowed = swallowed or mark == _SYNC
             if mark in (_QUERY, _FUNCTION_CALL):
-                self.doubt = "a COPY ended that was not ended by the client"
+                self._doubts("a COPY ended that was not ended by the client")
                 break
         else:
-            self.doubt = "a COPY ended that was not ended by the client"
+            self._doubts("a COPY ended that was not ended by the client")
         if kept is not None:
             owed.appendleft(kept)
         elif swallowed and self.answered:

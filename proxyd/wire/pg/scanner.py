@@ -23,6 +23,14 @@ for ReadyForQuery, whose body is one byte; send nothing from here on; no such
 message may come here.
 """
 
+SMALL = 10_000
+LARGE = 0x3FFFFFFE
+"""
+The greatest length fields that PostgreSQL takes from a client: of messages that
+are always small, and of the others (libpq.h, PQ_SMALL_MESSAGE_LIMIT and
+PQ_LARGE_MESSAGE_LIMIT).
+"""
+
 _HEADER = Struct(">Bi")
 _unpack = _HEADER.unpack_from
 
@@ -81,6 +89,7 @@ class Scanner:
         "_on_message",
         "_on_ready",
         "_on_stop",
+        "_small",
         "error",
         "last",
         "mask",
@@ -96,6 +105,7 @@ class Scanner:
         on_stop: Callable[[], None],
         limit: int,
         on_ready: Callable[[int], None] = _no_ready,
+        small: frozenset[int] | None = None,
     ) -> None:
         """
         @param side: who sends these messages, for the text of an error:
@@ -106,6 +116,8 @@ class Scanner:
         @param on_stop: called when the scan stops for good
         @param on_ready: called for each READY message that is whole and has one
             byte of body, with that byte; others of that kind go to C{on_message}
+        @param small: the kinds that can't be longer than L{SMALL}, where the
+            others can't be longer than L{LARGE}; None: there is no such bound
         @param limit: how many bytes of a body are handed on at most
         """
         self.mask = table
@@ -116,6 +128,7 @@ class Scanner:
         self._on_message = on_message
         self._on_stop = on_stop
         self._on_ready = on_ready
+        self._small = small
         self._limit = limit
         self._need = 0
         self._before = 0
@@ -150,15 +163,21 @@ class Scanner:
         while at < end:
             next_kind, length = _unpack(data, at)
             action = table[next_kind]
-            if not action and length >= 4:
+            if not action and 4 <= length <= SMALL:
                 kind = next_kind
                 at += 1 + length
                 continue
-            if length < 4 or action >= STOP:
+            if (
+                length < 4
+                or action >= STOP
+                or (length > SMALL and self._too_long(next_kind, length))
+            ):
                 self.last = kind
                 self._stop(next_kind, length)
                 return at
-            if action != DATA:
+            if not action:
+                kind = next_kind
+            elif action != DATA:
                 self.last = kind
                 if action <= HEADER:
                     self._on_message(next_kind, b"", length - 4)
@@ -176,6 +195,11 @@ class Scanner:
             return size
         return at
 
+    def _too_long(self, kind: int, length: int) -> bool:
+        """Whether a message of this kind can't have this length."""
+        small = self._small
+        return small is not None and length > (SMALL if kind in small else LARGE)
+
     def _stop(self, kind: int, length: int) -> None:
         """End the scan at a message that must not be sent on."""
         if self.stopped:
@@ -183,7 +207,7 @@ class Scanner:
         self.stopped = True
         if self.mask[kind] == REFUSE:
             self.error = PgProtocolError(f"invalid {self.side} message type {kind}")
-        elif length < 4:
+        elif length < 4 or self._too_long(kind, length):
             self.error = PgProtocolError("invalid message length")
         self.mask = _NOTHING
         self._on_stop()
