@@ -17,7 +17,7 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from proxyd.errors import ProtocolError
-from proxyd.net.link import End
+from proxyd.net.end import End
 from proxyd.postgres.answers import Fatal, draining, starting, too_many, wrong_password
 from proxyd.postgres.client_session import ClientSession
 from proxyd.postgres.conversation import Conversation, Lost
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _log = Logger()
 
 PASSWORD_LIMIT = 65_535
-"""Bytes of the longest password message that is taken: tokens are passwords too."""
+"""Bytes of the longest password that is taken: tokens are passwords too."""
 
 
 @lru_cache(maxsize=1024)
@@ -307,7 +307,7 @@ class ClientLogin:
                 hint="Connect with sslmode=require, or stronger.",
             )
         self.end.write(messages.authentication_cleartext())
-        reader = MessageReader(PASSWORD_LIMIT)
+        reader = MessageReader(PASSWORD_LIMIT + 1)  # and its NUL
         reader.feed(self.conversation.take_early())
         while (message := reader.next_message()) is None:
             try:

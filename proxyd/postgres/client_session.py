@@ -17,7 +17,8 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from proxyd.errors import ProtocolError
-from proxyd.net.link import End, join
+from proxyd.net.end import End
+from proxyd.net.relay import join
 from proxyd.net.tasks import spawn
 from proxyd.postgres.answers import Fatal, lost_server, shutdown
 from proxyd.postgres.conversation import Lost

@@ -13,7 +13,7 @@ from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from proxyd.net.link import End
+from proxyd.net.end import End
 
 
 class Lost(Exception):

@@ -15,7 +15,8 @@ from twisted.logger import Logger, LogLevel
 
 from proxyd.config.model import Log, Postgres
 from proxyd.net.deadlines import Deadlines
-from proxyd.net.link import End, Link
+from proxyd.net.end import End
+from proxyd.net.link import Link
 from proxyd.net.listening import Acceptor, open_listener
 from proxyd.net.tasks import spawn
 from proxyd.postgres.answers import Fatal

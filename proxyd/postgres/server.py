@@ -23,7 +23,8 @@ from proxyd.config.model import Connection
 from proxyd.errors import DialError, DialFailure, ProtocolError
 from proxyd.interfaces import IDialer
 from proxyd.net.deadlines import Deadlines
-from proxyd.net.link import End, Link
+from proxyd.net.end import End
+from proxyd.net.link import Link
 from proxyd.net.secure import Secure
 from proxyd.net.tls import (
     client_context,

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from proxyd.errors import ProtocolError
 from proxyd.net.deadlines import Deadlines
-from proxyd.net.link import End
+from proxyd.net.end import End
 from proxyd.postgres.conversation import Conversation, Lost
 from proxyd.target import Target
 from proxyd.wire.pg import messages

@@ -9,7 +9,9 @@ import ssl
 
 from twisted.internet.threads import deferToThread
 
-from proxyd.net.link import CHUNK, End, join
+from proxyd.net.end import End
+from proxyd.net.line import CHUNK
+from proxyd.net.relay import join
 from tests.net.peers import LinkCase, Recorder, exchange, fill, reset, until
 
 MEGABYTE = 1 << 20

@@ -17,7 +17,8 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from proxyd.net.certificates import own_certificate
-from proxyd.net.link import End, Link
+from proxyd.net.end import End
+from proxyd.net.link import Link
 from proxyd.net.tls import server_context
 
 PATIENCE = 30.0

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
-from proxyd.net.link import End
+from proxyd.net.end import End
 from tests.net.conformance import Conformance
 from tests.net.peers import (
     LinkCase,

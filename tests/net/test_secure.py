@@ -12,7 +12,8 @@ from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThread
 
 from proxyd.net.certificates import own_certificate
-from proxyd.net.link import End, join
+from proxyd.net.end import End
+from proxyd.net.relay import join
 from proxyd.net.tls import client_context
 from tests.net.conformance import Conformance
 from tests.net.peers import (

@@ -7,7 +7,7 @@ from typing import Any
 
 from proxyd.config.model import Connection, Log
 from proxyd.config.secrets import Secret
-from proxyd.net.link import End
+from proxyd.net.end import End
 from proxyd.postgres.client_session import ClientSession, State
 from proxyd.postgres.directory import Directory
 from proxyd.postgres.pool import Pool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import CancelledError
 
-from proxyd.net.link import End
+from proxyd.net.end import End
 from proxyd.postgres.conversation import Conversation, Lost
 from tests.postgres.client import until
 from tests.postgres.scene import SceneTestCase, client_tls, pair

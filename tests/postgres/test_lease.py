@@ -13,7 +13,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from proxyd.config.model import Connection
-from proxyd.net.link import End, join
+from proxyd.net.end import End
+from proxyd.net.relay import join
 from proxyd.postgres.lease import Lease
 from proxyd.postgres.pool import Pool
 from proxyd.wire.pg import messages

@@ -1,4 +1,4 @@
-"""Tests for L{proxyd.net.link}: two joined Ends, on real sockets."""
+"""Tests for L{proxyd.net.relay}: two joined Ends, on real sockets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import socket
 from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThread
 
-from proxyd.net.link import CHUNK, End, join
+from proxyd.net.end import End
+from proxyd.net.line import CHUNK
+from proxyd.net.relay import join
 from proxyd.wire.pg.flow import Flow
 from tests.net.peers import (
     LinkCase,

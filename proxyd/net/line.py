@@ -1,0 +1,250 @@
+"""
+One socket of the link: what waits to be sent on it, when it is read, and how it is closed.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from proxyd.net.secure import Secure
+from proxyd.net.subject import Carrier, Owner, Subject
+
+if TYPE_CHECKING:
+    from proxyd.net.link import Link
+
+CHUNK = 256 * 1024
+"""Bytes of one read while joined: also the most that waits for a slow reader."""
+
+TALK_CHUNK = 64 * 1024
+"""Bytes of one read while talking."""
+
+IN = select.EPOLLIN
+OUT = select.EPOLLOUT
+BROKEN = select.EPOLLERR | select.EPOLLHUP
+PAUSED = select.EPOLLRDHUP | select.EPOLLET
+
+# Why a socket is not read: its subject wants it so, its peer has bytes waiting, or
+# there are none any more.
+ASKED, FULL, ENDED = 1, 2, 4
+
+BUFFER = bytearray(CHUNK)
+VIEW = memoryview(BUFFER)
+
+_NO_LINGER = b"\1\0\0\0\0\0\0\0"
+
+
+class Line:
+    """
+    A connected, non-blocking socket in the link's epoll.
+
+    @ivar subject: whom it works for; None once it is closed
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_broken",
+        "_carrier",
+        "_events",
+        "_fd",
+        "_last",
+        "_link",
+        "_out",
+        "_owner",
+        "_paused",
+        "_secure",
+        "_socket",
+        "subject",
+    )
+
+    def __init__(
+        self, link: Link, sock: socket.socket, owner: Owner | None, subject: Subject, paused: bool
+    ) -> None:
+        """
+        @param owner: closes the socket in the end; None: nobody else owns it
+        @param paused: don't read before L{resume}
+        """
+        self._link = link
+        self._socket = sock
+        self._fd = sock.fileno()
+        self._owner = owner
+        self.subject: Subject | None = subject
+        self._secure: Secure | None = None
+        self._carrier: Carrier = sock
+        self._out = b""
+        self._broken: OSError | None = None
+        self._paused = ASKED if paused else 0
+        self._last = False
+        self._events = IN
+
+    @property
+    def closed(self) -> bool:
+        """Whether the End was closed or lost, or its last words are on their way."""
+        return self.subject is None
+
+    @property
+    def pending(self) -> int:
+        """How many bytes wait for the peer to read."""
+        return len(self._out)
+
+    @property
+    def secure(self) -> Secure | None:
+        """The TLS of this End, when it has one."""
+        return self._secure
+
+    @property
+    def stirring(self) -> bool:
+        """Whether the socket has bytes to read, or has ended: looked at now."""
+        if self._fd < 0:
+            return True
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def pause(self) -> None:
+        """
+        Read nothing until L{resume}; a reset is still noticed.
+
+        The epoll learns of it when there is something to read: mostly there is
+        not, before the End is resumed.
+        """
+        self._paused |= ASKED
+
+    def resume(self) -> None:
+        """Read again, as soon as what was read before could be sent on."""
+        self._paused &= ~ASKED
+        self._watch()
+
+    def drop(self) -> None:
+        """Close at once by FIN: the peer said goodbye, or we owe it nothing more."""
+        if self._secure is not None and self._fd >= 0:
+            self._secure.close()
+        owner = self._owner
+        self._end(self._socket.close if owner is None else owner.loseConnection)
+
+    def abort(self) -> None:
+        """Close at once, by a reset."""
+        owner = self._owner
+        self._end(self._reset if owner is None else owner.abortConnection)
+
+    def _reset(self) -> None:
+        """Close a socket of our own by a reset."""
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        except OSError:
+            pass
+        self._socket.close()
+
+    def _on_linger(self, events: int) -> None:
+        """Events while the last words are on their way."""
+        if self._out and not self._flush():
+            return
+        if not self._out and not self._last:
+            self._finish()
+            self._watch()
+        try:
+            if self._socket.recv_into(BUFFER):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            self.abort()
+            return
+        if self._out:
+            # The peer sends no more but has not read all yet.
+            self.pause()
+        else:
+            self.drop()
+
+    def _finish(self) -> None:
+        """All is sent: say that no more will come."""
+        self._last = True
+        try:
+            if self._secure is not None:
+                self._secure.close()
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._paused = 0
+
+    def _try_send(self, data: bytes | memoryview) -> int:
+        """Send what the socket takes now; a lost socket is told to the subject."""
+        try:
+            sent = self._carrier.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._lost(error)
+            return 0
+        return sent
+
+    def _flush(self) -> bool:
+        """Send what waits; whether the End is still there."""
+        try:
+            sent = self._carrier.send(self._out)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            self._send_failed(error)
+            return self.subject is not None
+        self._out = self._out[sent:]
+        if not self._out:
+            self._drained()
+            self._watch()
+        return True
+
+    def _flushed(self, events: int) -> bool:
+        """Serve what is not plain readability; whether reading may go on."""
+        if self._out and not self._flush():
+            return False
+        if events & BROKEN and self._paused:
+            error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                self._lost(OSError(error, os.strerror(error)))
+                return False
+        return self.subject is not None
+
+    def _send_failed(self, error: OSError) -> None:
+        """Nothing can be sent any more; what the peer said last may still be read."""
+        self._out = b""
+        self._broken = error
+        if self._paused or self.subject is None:
+            self._lost(error)
+        else:
+            self._watch()
+
+    def _watch(self) -> None:
+        """Tell the epoll what is waited for now."""
+        if self._out:
+            self._set_events(OUT if self._paused else IN | OUT)
+        else:
+            self._set_events(PAUSED if self._paused else IN)
+
+    def _set_events(self, events: int) -> None:
+        if events != self._events and self._fd >= 0:
+            self._events = events
+            self._link._epoll.modify(self._fd, events)
+
+    def _end(self, close: Callable[[], object]) -> None:
+        if self._fd < 0:
+            return
+        self.subject = None
+        self._out = b""
+        fd, self._fd = self._fd, -1
+        self._link._lingering.discard(self)
+        self._link._remove(fd, close, self._owner is not None)
+
+    # What an End has to say to it
+
+    def _drained(self) -> None:
+        """All that waited is sent."""
+
+    def _lost(self, error: OSError) -> None:
+        """The socket broke."""
+        raise NotImplementedError

@@ -1,0 +1,107 @@
+"""
+Two joined Ends: what one receives, the other sends, in the same turn.
+
+The way of nearly all bytes. One read of at most 256 KiB is under way at a time
+in each direction; what can't be sent on at once is kept, and the reading End
+pauses: a slow reader costs one chunk of memory, never more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from proxyd.net.end import End
+from proxyd.net.line import BUFFER, FULL, IN, VIEW
+from proxyd.net.subject import Relayed, Scans, Subject
+
+
+def join(
+    one: End, other: End, subject: Subject, flow: Relayed | None, scans: tuple[Scans, Scans] | None
+) -> None:
+    """
+    Join two Ends: what one receives, the other sends.
+
+    @param subject: told of alerts, ends and losses of both
+    @param flow: looked at for an alert after each chunk
+    @param scans: watch what C{one} sends, and what C{other} sends
+    """
+    for end, peer, number in ((one, other, 0), (other, one, 1)):
+        end._peer = peer
+        end._joined_at = end.received
+        end._held = b""
+        end.subject = subject
+        end._flow = flow
+        end._scan = scans[number].scan if scans else None
+    for end, peer in ((one, other), (other, one)):
+        end._link._handlers[end._fd] = _relay(end, peer)
+        # A peer with bytes still waiting resumes its partner when they are sent.
+        end._paused = FULL if peer._out else 0
+        end._watch()
+
+
+def _relay(end: End, peer: End) -> Callable[[int], None]:
+    """
+    What is done with the events of a joined End: the way of nearly all bytes.
+
+    A closure, since it is run for each of them: what doesn't change while the
+    two are joined is looked up once.
+    """
+    receive, send = end._carrier.recv_into, peer._carrier.send
+    scan = end._scan or _pass
+    flow = end._flow or _NOTHING_TO_SEE
+    view, buffer, readable = VIEW, BUFFER, IN
+
+    def carry(events: int) -> None:
+        if events != readable and not end._flushed(events):
+            return
+        if end._paused:
+            end._watch()
+            return
+        try:
+            count = receive(buffer)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            end._lost(error)
+            return
+        if not count:
+            end._no_more()
+            return
+        end.received += count
+        if end._held:
+            end._pass_on(view, count)
+            return
+        allowed = scan(view, count)
+        if allowed != count:
+            end._held = bytes(view[allowed : min(count, allowed + 4)])
+        try:
+            sent = send(view[:allowed]) if allowed else 0
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            end._paused |= FULL
+            peer._send_failed(error)
+            return
+        if sent != allowed:
+            peer._out = bytes(view[sent:allowed])
+            end._paused |= FULL
+            peer._watch()
+        if flow.alert:
+            end._look_for_alert()
+
+    return carry
+
+
+def _pass(data: object, size: int) -> int:
+    """The scan of a join without borders to watch."""
+    return size
+
+
+class _Quiet:
+    """The flow of a join that nobody watches."""
+
+    __slots__ = ()
+    alert = False
+
+
+_NOTHING_TO_SEE: Relayed = _Quiet()
