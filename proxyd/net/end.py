@@ -86,6 +86,8 @@ class End(Line):
 
     def talk(self, subject: Subject) -> None:
         """Give what is received to C{subject} from now on; an end is told to it anew."""
+        if self._fd < 0:
+            return
         if subject is not self.subject:
             self._paused &= ~ENDED
         self.subject = subject

@@ -179,7 +179,7 @@ class Acceptor:
 def _endpoint(reactor: object, listener: Listener) -> IStreamServerEndpoint:
     """The Twisted endpoint of one listener of the configuration."""
     if listener.kind == "unix":
-        return UNIXServerEndpoint(reactor, listener.path, backlog=BACKLOG, wantPID=False)  # type: ignore[no-untyped-call]
+        return UNIXServerEndpoint(reactor, listener.path, backlog=BACKLOG, wantPID=True)  # type: ignore[no-untyped-call]
     if listener.kind == "tcp":
         kind = TCP6ServerEndpoint if ":" in listener.host else TCP4ServerEndpoint
         return kind(reactor, listener.port, backlog=BACKLOG, interface=listener.host)

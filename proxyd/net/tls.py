@@ -269,6 +269,8 @@ def _context(method: int) -> SSL.Context:
         SSL.OP_NO_RENEGOTIATION  # type: ignore[attr-defined]
         | SSL.OP_NO_COMPRESSION
         | SSL.OP_NO_TICKET
+        # A peer that leaves out close_notify is at its end, and no more is wrong with it.
+        | SSL.OP_IGNORE_UNEXPECTED_EOF  # type: ignore[attr-defined]
     )
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     return context

@@ -212,7 +212,7 @@ class ClientLogin:
         await self._admit(session)
 
     async def _admit(self, session: ClientSession) -> None:
-        """Make the session known, and the client with it; a server is leased if only it can tell."""
+        """Make the session and its client known; a server is leased if only it can tell."""
         conversation = self.conversation
         self._listener.begun(session)
         try:
@@ -307,6 +307,7 @@ class ClientLogin:
                 hint="Connect with sslmode=require, or stronger.",
             )
         self.end.write(messages.authentication_cleartext())
+        self._listener.asked(self)
         reader = MessageReader(PASSWORD_LIMIT + 1)  # and its NUL
         reader.feed(self.conversation.take_early())
         while (message := reader.next_message()) is None:
@@ -314,6 +315,9 @@ class ClientLogin:
                 reader.feed(await self.conversation.chunk())
             except Lost:
                 raise _HungUp from None
+        self._listener.spoken(self)
+        if self._listener.full:
+            raise too_many()
         kind, body = message
         self.conversation.put_back(reader.trailing_data)
         if kind == messages.TERMINATE_TYPE:

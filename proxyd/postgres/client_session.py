@@ -9,24 +9,19 @@ it holds a lease, and the link carries the bytes. How it ends is all here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum, unique
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from proxyd.errors import ProtocolError
 from proxyd.net.end import End
 from proxyd.net.relay import join
 from proxyd.net.tasks import spawn
 from proxyd.postgres.answers import Fatal, lost_server, shutdown
-from proxyd.postgres.conversation import Lost
-from proxyd.postgres.lease import Lease
+from proxyd.postgres.departure import Departure
+from proxyd.postgres.leasing import Leasing, State
 from proxyd.postgres.pool import Pool
-from proxyd.postgres.server_connection import Failed, ServerConnection
-from proxyd.postgres.session_lines import SessionLines
-from proxyd.postgres.settings import Settings, learn, status_block, told, wanted
+from proxyd.postgres.settings import Settings, status_block
 from proxyd.target import Principal
 from proxyd.wire.pg import messages
 from proxyd.wire.pg.errors import PgProtocolError, error_response
@@ -37,25 +32,8 @@ if TYPE_CHECKING:
 
 _log = Logger()
 
-_ATTEMPTS = 3
 
-_PROBE_EVERY = 2.0
-"""Seconds between two looks whether a client that sent its last byte still reads."""
-
-
-@unique
-class State(Enum):
-    """What a session is doing."""
-
-    LOGIN = "logging in"
-    IDLE = "idle, without a server"
-    WAITING = "waiting for a server"
-    JOINED = "on a server"
-    LEAVING = "on a server, to be closed when it has answered"
-    CLOSED = "closed"
-
-
-class ClientSession:
+class ClientSession(Leasing):
     """
     A client that logged in.
 
@@ -64,27 +42,15 @@ class ClientSession:
     """
 
     __slots__ = (
-        "_acquiring",
         "_cancels",
-        "_end_reason",
+        "_departure",
         "_ending",
-        "_lease",
-        "_lines",
-        "_listener",
-        "_next_probe",
-        "_rest",
-        "_said_goodbye",
         "_skip",
         "began",
         "cancel_key",
         "database",
         "end",
-        "number",
         "pid",
-        "pool",
-        "principal",
-        "settings",
-        "state",
     )
 
     def __init__(
@@ -101,94 +67,23 @@ class ClientSession:
         @param number: what the log and the API call it
         @param database: the name that the client asked for
         """
-        self._listener = listener
+        super().__init__(listener, number, principal, pool, settings)
         self.end = end
-        self.number = number
-        self.principal = principal
         self.database = database
-        self.pool = pool
-        self.settings = settings
-        self.state = State.LOGIN
         self.began = listener.clock.seconds()
         self.pid = 0
         self.cancel_key = b""
-        self._lease: Lease | None = None
-        self._acquiring: Deferred[ServerConnection] | None = None
         self._skip: BatchSkip | None = None
         self._ending: Fatal | None = None
-        self._end_reason = ""
-        self._rest = b""
-        self._said_goodbye = False
+        self._departure: Departure | None = None
         self._cancels: tuple[Deferred[None], ...] = ()
-        self._lines: SessionLines | None = None
-        self._next_probe: IDelayedCall | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the session has ended."""
+        return self.state is State.CLOSED
 
     # Getting a server
-
-    async def lease(self, early: bytes = b"") -> ServerConnection:
-        """
-        Get a server connection, with the client's settings on it.
-
-        @param early: the client's first bytes; sent ahead where that is safe,
-            else kept for the join
-        @raise Fatal: there is none to be had, or a setting was refused
-        """
-        # Settings whose effect is known are good: what follows them need not wait.
-        # A role is known to nobody: whatever it is refused for must not run without it.
-        safe = told(self.pool, self.settings) is not None and not self.settings.sets_role
-        ahead = early if safe else b""
-        for attempt in range(_ATTEMPTS):
-            server = await self._acquire()
-            lease = self._new_lease(server)
-            fatal: Fatal | None = None
-            try:
-                settings = wanted(self.settings, server.parameters)
-                self._rest = await lease.prepare(settings, ahead)
-                learn(self.pool, self.settings, server.parameters)
-            except Failed as failed:
-                error = failed.error
-                fatal = Fatal(error.sqlstate, error.message, error.detail, error.hint)
-            except (Lost, ProtocolError) as broken:
-                fatal = lost_server(str(broken))
-                server.abort()
-                if not ahead and attempt + 1 < _ATTEMPTS and self.state is not State.CLOSED:
-                    # It had died unseen, and no byte of the client's was sent: another will do.
-                    self.pool.discard(server)
-                    continue
-            break
-        if not ahead:
-            self._rest = early
-        if self.state is State.CLOSED:
-            spawn(self._finish(lease), _log, "ending a lease")
-            raise CancelledError
-        self._lease = lease
-        if fatal is not None:
-            raise fatal
-        return server
-
-    async def _acquire(self) -> ServerConnection:
-        """Wait for a connection of the pool; L{cancel} and the session's end break it off."""
-        self._use(self.pool.current)
-        self._acquiring = self.pool.acquire()
-        try:
-            server = await self._acquiring
-        finally:
-            self._acquiring = None
-        self._use(self.pool.holder_of(server))
-        return server
-
-    def _use(self, pool: Pool) -> None:
-        """Belong to this pool: another one when the configuration was changed."""
-        self.pool.clients -= 1
-        pool.clients += 1
-        self.pool = pool
-
-    def _new_lease(self, server: ServerConnection) -> Lease:
-        listener = self._listener
-        lines = SessionLines(self.principal, listener.log_errors, listener.log_statements)
-        self._lines = lines
-        on_statement = lines.statement if listener.log_statements else None
-        return Lease(self.pool, server, listener.clock, lines.error, on_statement)
 
     def greet(self, parameters: Mapping[str, str]) -> None:
         """
@@ -300,8 +195,10 @@ class ClientSession:
             else:
                 self._ending = Fatal(error.sqlstate, str(error))
                 self._leave(str(error), self._listener.goodbye_time)
+        elif self._departure is not None:
+            self._departure.settled()
         elif flow.watch:
-            self._settled()
+            self._end_at_rest()
 
     def finished(self, end: End) -> None:
         """One of the two sends no more."""
@@ -323,11 +220,8 @@ class ClientSession:
 
     def _server_left(self, reason: str) -> None:
         """The server is gone; where it said why itself, that is all the client needs."""
-        if self._said_goodbye:
-            if self._ending is None:
-                self.close(self._end_reason)
-            else:
-                self.fail(self._ending)
+        if self._departure is not None and self._departure.handed_over:
+            self.go(self._departure.reason)
         elif self._lines is not None and self._lines.last_words:
             self.close(f"the server ended it: {self._lines.last_words}")
         else:
@@ -336,79 +230,24 @@ class ClientSession:
     # Leaving in order
 
     def _leave(self, reason: str, patience: float) -> None:
-        """
-        The client sends no more: let the server answer what it was asked, then close.
-
-        @param patience: seconds for which nobody looks whether the client is
-            still there to read the answers
-        """
-        lease = self._lease
-        assert lease is not None
+        """The client sends no more: see L{Departure}."""
+        assert self._lease is not None
         self.state = State.LEAVING
-        self._end_reason = reason
-        self.end.pause()
-        lease.flow.watch = True
-        lease.flow.break_off()
-        if lease.flow.copying:
-            # The server waits for data that will not come.
+        self._departure = Departure(self, self._lease, reason, self._listener.clock)
+        self._departure.begin(patience)
+
+    def go(self, reason: str) -> None:
+        """All is answered: end the session, with what the client is still to be told."""
+        if self._ending is not None:
+            self.fail(self._ending)
+        else:
             self.close(reason)
-        elif not self._settled():
-            self._next_probe = self._listener.clock.callLater(patience, self._probe)
 
-    def _settled(self) -> bool:
-        """Close, if the server has come to rest and that is waited for."""
+    def _end_at_rest(self) -> None:
+        """End a session that is to end, if it is between two transactions."""
         lease = self._lease
-        assert lease is not None
-        flow = lease.flow
-        if self.state is State.LEAVING:
-            if not flow.answered or not flow.server.at_border or flow.copying:
-                if flow.doubt:
-                    self._hand_over_goodbye()
-                return False
-            if self._ending is not None:
-                self.fail(self._ending)
-            else:
-                self.close(self._end_reason)
-            return True
-        if self._ending is None or not flow.at_rest:
-            return False
-        self.fail(self._ending)
-        return True
-
-    def _hand_over_goodbye(self) -> None:
-        """
-        Let the server itself end a session of which nobody knows what is still owed.
-
-        It answers what it was asked, and then closes; the connection would not
-        have been used again.
-        """
-        lease = self._lease
-        assert lease is not None
-        if lease.flow.client.at_border and not self._said_goodbye:
-            self._said_goodbye = True
-            lease.server.end.write(messages.TERMINATE)
-
-    def _probe(self) -> None:
-        """
-        Look whether a client that sent FIN still reads, by a message it may ignore.
-
-        A client that only closed its sending half reads a ParameterStatus it
-        knows already; the kernel of one that is gone answers by a reset, and
-        the statement can be cancelled.
-        """
-        self._next_probe = None
-        lease = self._lease
-        if self.state is not State.LEAVING or lease is None:
-            return
-        if lease.flow.copying:
-            self.close(self._end_reason)
-            return
-        if lease.flow.server.at_border and not self.end.pending and not lease.server.end.held:
-            name = "application_name"
-            value = lease.server.parameters.get(name, "")
-            self.end.write(messages.parameter_status(name, value))
-        if self.state is State.LEAVING:
-            self._next_probe = self._listener.clock.callLater(_PROBE_EVERY, self._probe)
+        if lease is not None and self._ending is not None and lease.flow.at_rest:
+            self.fail(self._ending)
 
     # From outside
 
@@ -421,7 +260,7 @@ class ClientSession:
             self._ending = self._ending or fatal
             self._lease.flow.watch = True
             if self.state is State.JOINED:
-                self._settled()
+                self._end_at_rest()
 
     def kill(self, reason: str) -> None:
         """End the session now, whatever it is doing."""
@@ -494,9 +333,8 @@ class ClientSession:
 
     def _close(self, reason: str, last_words: bytes | None) -> None:
         self.state = State.CLOSED
-        if self._next_probe is not None:
-            self._next_probe.cancel()
-            self._next_probe = None
+        if self._departure is not None:
+            self._departure.stop()
         if self._acquiring is not None:
             self._acquiring.cancel()
         for done in self._cancels:
@@ -516,13 +354,3 @@ class ClientSession:
         self._listener.ended(self, reason, lease)
         if lease is not None:
             spawn(self._finish(lease), _log, "ending a lease")
-
-    async def _finish(self, lease: Lease) -> None:
-        """Give the server back."""
-        reason = await lease.finish()
-        if reason:
-            _log.debug(
-                "session {number}: its server connection was closed: {reason}",
-                number=self.number,
-                reason=reason,
-            )

@@ -31,7 +31,7 @@ from proxyd.postgres.pools import Pools
 _log = Logger()
 
 SILENT = 1000
-"""Sockets that may be open at a time without having sent a whole start-up packet."""
+"""Sockets whose start-up packet may be awaited at a time; as many may owe their password."""
 
 GOODBYE_TIME = 10.0
 """Seconds for which a client's last request goes on after it said goodbye, unseen."""
@@ -81,6 +81,7 @@ class PostgresListener(Service):
             self.clock, settings.auth_timeout, self._too_late
         )
         self._silent: dict[ClientLogin, None] = {}
+        self._asked: dict[ClientLogin, None] = {}
         self._spoken: set[ClientLogin] = set()
         self._empty: list[Deferred[None]] = []
 
@@ -180,18 +181,26 @@ class PostgresListener(Service):
         """A client is here."""
         login = ClientLogin(self, address)
         login.conversation.end = End(self.link, sock, None, login.conversation, paused=True)
-        self._silent[login] = None
+        self._wait_for(login, self._silent)
         self._deadlines.add(login)
-        if len(self._silent) > SILENT:
-            oldest = next(iter(self._silent))
-            self.shed += 1
-            self._send_away(oldest, "too many silent connections")
         task = self._logins[login] = spawn(login.run(), _log, "a login")
         task.addBoth(lambda _: self._login_over(login))
 
+    def _wait_for(self, login: ClientLogin, queue: dict[ClientLogin, None]) -> None:
+        """A client is waited for; the one that was waited for longest may have to go for it."""
+        queue[login] = None
+        if len(queue) > SILENT:
+            self.shed += 1
+            self._send_away(next(iter(queue)), "too many silent connections")
+
+    def asked(self, login: ClientLogin) -> None:
+        """A client has been asked for its password: until it comes, it is waited for again."""
+        self._spoken.discard(login)
+        self._wait_for(login, self._asked)
+
     def spoken(self, login: ClientLogin) -> None:
-        """A client has sent a whole start-up packet."""
-        self._silent.pop(login, None)
+        """A client has sent what was waited for: its start-up packet, or its password."""
+        self._forget(login)
         self._spoken.add(login)
 
     def verified(self, login: ClientLogin) -> None:
@@ -216,11 +225,16 @@ class PostgresListener(Service):
         if session is not None:
             await session.cancel()
 
+    def _forget(self, login: ClientLogin) -> None:
+        """A client is waited for no longer."""
+        self._silent.pop(login, None)
+        self._asked.pop(login, None)
+
     def _too_late(self, login: ClientLogin) -> None:
         self._send_away(login, "it did not log in in time")
 
     def _send_away(self, login: ClientLogin, reason: str) -> None:
-        self._silent.pop(login, None)
+        self._forget(login)
         _log.debug("[{source}] closed: {reason}", source=login.source, reason=reason)
         task = self._logins.get(login)
         if task is not None:
@@ -228,7 +242,7 @@ class PostgresListener(Service):
 
     def _login_over(self, login: ClientLogin) -> None:
         self._logins.pop(login, None)
-        self._silent.pop(login, None)
+        self._forget(login)
         self._spoken.discard(login)
         self._deadlines.discard(login)
         self._look_empty()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-FIRST, LONGEST = 0.5, 30.0
+FIRST, LONGEST = 0.5, 5.0
 """Seconds of the first pause and of the longest; each is twice the one before, less some jitter."""
 
 

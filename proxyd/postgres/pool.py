@@ -8,28 +8,24 @@ there are, how old they get, and whose turn it is.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from twisted.internet.defer import fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from proxyd.config.model import Connection
 from proxyd.errors import DialError, ProtocolError
 from proxyd.net.tasks import spawn
 from proxyd.postgres.answers import (
-    Fatal,
     Refused,
-    pool_full,
     service_refused,
     shutdown,
     unreachable,
 )
 from proxyd.postgres.conversation import Lost
-from proxyd.postgres.counters import Counters
 from proxyd.postgres.pauses import Pauses
-from proxyd.postgres.queue import Place, Queue
+from proxyd.postgres.pool_gauges import PoolGauges
+from proxyd.postgres.queue import Place
 from proxyd.postgres.server import Account, Server
 from proxyd.postgres.server_connection import Failed, ServerConnection
 from proxyd.target import Principal
@@ -44,18 +40,8 @@ _STARTING_UP = "57P03"
 _SERVICE = Principal("", "proxyd")
 
 
-class Pool:
-    """
-    The server connections of one user at one database.
-
-    @ivar database: the database they are at
-    @ivar counters: what was done so far
-    @ivar parameters: what a server told of itself at the last login; empty as
-        long as there was none
-    @ivar learnt: the value that the server tells for a setting it was given,
-        by C{(name, value given)}
-    @ivar clients: how many clients are logged in on this pool
-    """
+class Pool(PoolGauges):
+    """The server connections of one user at one database."""
 
     def __init__(
         self,
@@ -71,60 +57,11 @@ class Pool:
         @param random: a number from 0 up to 1, for jitter
         @param keep_warm: hold the minimum also when no client is there
         """
-        self.server = server
-        self.settings: Connection = server.connection
-        self.database = database
-        self.counters = Counters()
-        self.parameters: dict[str, str] = {}
-        self.learnt: dict[tuple[str, str], str] = {}
-        self.clients = 0
-        self.last_error = ""
-        self.keep_warm = keep_warm
-        self._account = account
-        self._clock = clock
+        super().__init__(server, account, database, clock, keep_warm)
         self._random = random
-        self._idle: deque[ServerConnection] = deque()
-        self._in_use: set[ServerConnection] = set()
-        self._opening = 0
-        self._queue = Queue(clock, self.settings.acquire_timeout, self._waited_too_long)
         self._pauses = Pauses(clock, random, self._open_wanted)
-        self._last_used = clock.seconds()
-        self._closed = False
         self._heir: Pool | None = None
-        self._fault: Fatal | None = None
         _log.info("pool {pool} made", pool=self.name)
-
-    # What is known of it
-
-    @property
-    def name(self) -> str:
-        """What the log calls it."""
-        return f"{self.settings.name}/{self.database}/{self._account.user}"
-
-    @property
-    def total(self) -> int:
-        """Connections that are there or being opened."""
-        return len(self._idle) + len(self._in_use) + self._opening
-
-    @property
-    def idle(self) -> int:
-        """Connections that nobody uses."""
-        return len(self._idle)
-
-    @property
-    def in_use(self) -> int:
-        """Connections on a lease, in a reset or in a health check."""
-        return len(self._in_use)
-
-    @property
-    def waiting(self) -> int:
-        """Clients that wait for a connection."""
-        return len(self._queue)
-
-    @property
-    def user(self) -> str:
-        """The service user."""
-        return self._account.user
 
     @property
     def current(self) -> Pool:
@@ -140,12 +77,6 @@ class Pool:
         while server not in pool._in_use and pool._heir is not None:
             pool = pool._heir
         return pool
-
-    def unused_for(self, now: float) -> float:
-        """Seconds since somebody wanted a connection; 0 while somebody has one."""
-        if self._in_use or self._queue or self.clients:
-            return 0.0
-        return now - self._last_used
 
     # Who gets one
 
@@ -241,13 +172,6 @@ class Pool:
         self._idle.remove(server)
         self.counters.max_lifetime_closed += 1
         self._say_goodbye(server, "its lifetime is over")
-
-    def _waited_too_long(self) -> Fatal:
-        self.counters.acquire_timeouts += 1
-        # Where the server could not be reached all that time, that is the cause.
-        return self._fault or pool_full(
-            self.settings.acquire_timeout, self.settings.max_open_connections
-        )
 
     # Opening
 

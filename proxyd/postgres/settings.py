@@ -34,7 +34,7 @@ REPORTED = {
         "TimeZone",
     )
 }
-"""Settings a client may make that PostgreSQL reports by ParameterStatus, by their lower-case name."""
+"""What a client may set that PostgreSQL reports by ParameterStatus, by lower-case name."""
 
 ALLOWED = frozenset(REPORTED) | frozenset(
     """

@@ -1,0 +1,106 @@
+"""
+What a pool holds, and the numbers that can be read off it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from twisted.internet.interfaces import IReactorTime
+
+from proxyd.config.model import Connection
+from proxyd.postgres.answers import Fatal, pool_full
+from proxyd.postgres.counters import Counters
+from proxyd.postgres.queue import Queue
+from proxyd.postgres.server import Account, Server
+from proxyd.postgres.server_connection import ServerConnection
+
+
+class PoolGauges:
+    """
+    What a pool holds, and what can be read off it.
+
+    @ivar database: the database they are at
+    @ivar counters: what was done so far
+    @ivar parameters: what a server told of itself at the last login; empty as
+        long as there was none
+    @ivar learnt: the value that the server tells for a setting it was given,
+        by C{(name, value given)}
+    @ivar clients: how many clients are logged in on this pool
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        account: Account,
+        database: str,
+        clock: IReactorTime,
+        keep_warm: bool,
+    ) -> None:
+        """
+        @param account: the service user
+        @param keep_warm: hold the minimum also when no client is there
+        """
+        self.server = server
+        self.settings: Connection = server.connection
+        self.database = database
+        self.counters = Counters()
+        self.parameters: dict[str, str] = {}
+        self.learnt: dict[tuple[str, str], str] = {}
+        self.clients = 0
+        self.last_error = ""
+        self.keep_warm = keep_warm
+        self._account = account
+        self._clock = clock
+        self._idle: deque[ServerConnection] = deque()
+        self._in_use: set[ServerConnection] = set()
+        self._opening = 0
+        self._queue = Queue(clock, self.settings.acquire_timeout, self._waited_too_long)
+        self._last_used = clock.seconds()
+        self._closed = False
+        self._fault: Fatal | None = None
+
+    # What is known of it
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        return f"{self.settings.name}/{self.database}/{self._account.user}"
+
+    @property
+    def total(self) -> int:
+        """Connections that are there or being opened."""
+        return len(self._idle) + len(self._in_use) + self._opening
+
+    @property
+    def idle(self) -> int:
+        """Connections that nobody uses."""
+        return len(self._idle)
+
+    @property
+    def in_use(self) -> int:
+        """Connections on a lease, in a reset or in a health check."""
+        return len(self._in_use)
+
+    @property
+    def waiting(self) -> int:
+        """Clients that wait for a connection."""
+        return len(self._queue)
+
+    @property
+    def user(self) -> str:
+        """The service user."""
+        return self._account.user
+
+    def unused_for(self, now: float) -> float:
+        """Seconds since somebody wanted a connection; 0 while somebody has one."""
+        if self._in_use or self._queue or self.clients:
+            return 0.0
+        return now - self._last_used
+
+    def _waited_too_long(self) -> Fatal:
+        self.counters.acquire_timeouts += 1
+        # Where the server could not be reached all that time, that is the cause.
+        return self._fault or pool_full(
+            self.settings.acquire_timeout, self.settings.max_open_connections
+        )
