@@ -100,7 +100,7 @@ class Daemon(OrderedService):
         environment: Mapping[str, str],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.config = config
+        self.config = self._started = config
         self._reactor = reactor
         self._found = found
         self._read_again = reload
@@ -203,13 +203,16 @@ class Daemon(OrderedService):
         return done
 
     def _say_what_waits(self, config: Config) -> None:
-        """Name what a reload can't change."""
-        before, after = self.config.postgres, config.postgres
-        listeners = (before and before.listen) != (after and after.listen)
-        if listeners or self.config.log != config.log or self.config.state != config.state:
-            self._log.warn(
-                "changes of postgres.listen, log and state take effect at the next start"
+        """Name what has changed since the start and can't be changed by a reload."""
+        waiting = [
+            name
+            for name, then, now in zip(
+                _FIXED, _fixed_values(self._started), _fixed_values(config), strict=True
             )
+            if then != now
+        ]
+        if waiting:
+            self._log.warn("at the next start only: {keys}", keys=", ".join(waiting))
 
     def _servers(self, config: Config) -> dict[str, Server]:
         return {
@@ -264,3 +267,19 @@ class Daemon(OrderedService):
                     **counters,
                 },
             )
+
+
+_FIXED = ("postgres.listen", "postgres.auth_timeout", "log.level", "log.format", "state")
+"""What a reload leaves as it is."""
+
+
+def _fixed_values(config: Config) -> tuple[object, ...]:
+    """The values of L{_FIXED}."""
+    postgres = config.postgres
+    return (
+        postgres and postgres.listen,
+        postgres and postgres.auth_timeout,
+        config.log.level,
+        config.log.format,
+        config.state,
+    )

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from proxyd.net.deadlines import Deadlines
-from proxyd.net.line import Line
+from proxyd.net.line import IN, Line
 
 if TYPE_CHECKING:
     from proxyd.net.end import End
@@ -55,7 +55,7 @@ class Link:
     @property
     def ends(self) -> int:
         """How many Ends are open, lingering ones among them."""
-        return len(self._handlers)
+        return len(self._ends)
 
     def start(self) -> None:
         """Begin to carry bytes."""
@@ -101,7 +101,7 @@ class Link:
             for fd, events in ready:
                 handler = handlers.get(fd)
                 if handler is not None:
-                    end = ends[fd]
+                    end = ends.get(fd)
                     try:
                         handler(events)
                     except Exception:
@@ -111,9 +111,27 @@ class Link:
             if self._ended:
                 self._close_ended()
 
-    def _bug(self, end: End) -> None:
+    def addReader(self, reader: IReadDescriptor) -> None:
+        """
+        Watch a descriptor that is no End, as the reactor would: a listening socket.
+
+        What it accepts is served in the same turn.
+        """
+        fd = reader.fileno()
+        self._handlers[fd] = lambda _: reader.doRead()
+        self._epoll.register(fd, IN)
+
+    def removeReader(self, reader: IReadDescriptor) -> None:
+        """Watch it no more; it is still open."""
+        fd = reader.fileno()
+        if self._handlers.pop(fd, None) is not None and not self._epoll.closed:
+            self._epoll.unregister(fd)
+
+    def _bug(self, end: End | None) -> None:
         """An exception nobody caught: it ends the one session it came from."""
         self._log.failure("a session failed; its connection is closed")
+        if end is None:
+            return
         subject = end.subject
         end.abort()
         if subject is not None:

@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
@@ -24,7 +25,6 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
-    IReactorFDSet,
     IReactorTime,
     IReadDescriptor,
     IStreamServerEndpoint,
@@ -64,19 +64,31 @@ def set_options(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
 
 
+class Watch(Protocol):
+    """Whoever watches descriptors: the reactor, or the link."""
+
+    def addReader(self, reader: IReadDescriptor, /) -> object:
+        """Call C{doRead} when there is something to read."""
+
+    def removeReader(self, reader: IReadDescriptor, /) -> object:
+        """Do so no more."""
+
+
 @implementer(IReadDescriptor)
 class Acceptor:
     """One listening socket; each socket that comes in by it goes to C{accepted}."""
 
     _log = Logger()
 
-    def __init__(self, reactor: object, port: IListeningPort, accepted: Accepted) -> None:
+    def __init__(
+        self, watch: Watch, clock: IReactorTime, port: IListeningPort, accepted: Accepted
+    ) -> None:
         """
-        @param reactor: watches the socket, and tells the time
+        @param watch: calls L{doRead} when somebody comes
         @param port: an open port of Twisted's, which stops accepting by itself
         """
-        self._fd_set = IReactorFDSet(reactor)
-        self._clock = IReactorTime(reactor)
+        self._fd_set = watch
+        self._clock = clock
         self._port = port
         self._accepted = accepted
         self._waiting: IDelayedCall | None = None
@@ -199,9 +211,13 @@ def _endpoint(reactor: object, listener: Listener) -> IStreamServerEndpoint:
         raise StartError(f"can't listen at {listener.text}: {error}") from None
 
 
-def open_listener(reactor: object, listener: Listener, accepted: Accepted) -> Acceptor:
+def open_listener(
+    reactor: Any, listener: Listener, accepted: Accepted, watch: Watch | None = None
+) -> Acceptor:
     """
     Open one listener of the configuration, at once.
+
+    @param watch: watches it; None: the reactor
 
     @raise StartError: it can't be opened; the line names it and the reason
     """
@@ -219,4 +235,4 @@ def open_listener(reactor: object, listener: Listener, accepted: Accepted) -> Ac
         cause = why.socketError if isinstance(why, CannotListenError) else why
         reason = (isinstance(cause, OSError) and cause.strerror) or str(cause)
         raise StartError(f"can't listen at {listener.text}: {reason}")
-    return Acceptor(reactor, port, accepted)
+    return Acceptor(watch or reactor, reactor, port, accepted)

@@ -205,6 +205,7 @@ class ClientLogin:
             self.end,
             listener.next_number(),
             principal,
+            self.source,
             name,
             pool,
             settings,

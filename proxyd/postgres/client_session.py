@@ -59,15 +59,17 @@ class ClientSession(Leasing):
         end: End,
         number: int,
         principal: Principal,
+        source: str,
         database: str,
         pool: Pool,
         settings: Settings,
     ) -> None:
         """
         @param number: what the log and the API call it
+        @param source: the client's address, with the port
         @param database: the name that the client asked for
         """
-        super().__init__(listener, number, principal, pool, settings)
+        super().__init__(listener, number, principal, source, pool, settings)
         self.end = end
         self.database = database
         self.began = listener.clock.seconds()
@@ -353,4 +355,4 @@ class ClientSession(Leasing):
             end.drop()
         self._listener.ended(self, reason, lease)
         if lease is not None:
-            spawn(self._finish(lease), _log, "ending a lease")
+            self._give_back(lease)

@@ -48,6 +48,7 @@ class Leasing:
 
     @ivar number: what the log and the API call the session
     @ivar principal: who the client is
+    @ivar source: its address, with the port
     @ivar pool: where its server connections come from
     @ivar settings: what is set on them
     @ivar state: what the session is doing
@@ -63,6 +64,7 @@ class Leasing:
         "pool",
         "principal",
         "settings",
+        "source",
         "state",
     )
 
@@ -71,12 +73,14 @@ class Leasing:
         listener: PostgresListener,
         number: int,
         principal: Principal,
+        source: str,
         pool: Pool,
         settings: Settings,
     ) -> None:
         self._listener = listener
         self.number = number
         self.principal = principal
+        self.source = source
         self.pool = pool
         self.settings = settings
         self.state = State.LOGIN
@@ -119,7 +123,7 @@ class Leasing:
         if not ahead:
             self._rest = early
         if self.state is State.CLOSED:
-            spawn(self._finish(lease), _log, "ending a lease")
+            self._give_back(lease)
             raise CancelledError
         self._lease = lease
         if fatal is not None:
@@ -145,13 +149,18 @@ class Leasing:
 
     def _new_lease(self, server: ServerConnection) -> Lease:
         listener = self._listener
-        lines = SessionLines(self.principal, listener.log_errors, listener.log_statements)
+        lines = SessionLines(
+            self.source, self.principal.user, listener.log_errors, listener.log_statements
+        )
         self._lines = lines
         on_statement = lines.statement if listener.log_statements else None
         return Lease(self.pool, server, listener.clock, lines.error, on_statement)
 
+    def _give_back(self, lease: Lease) -> None:
+        """End a lease; the listener's stop waits for it."""
+        self._listener.finishing(spawn(self._finish(lease), _log, "ending a lease"))
+
     async def _finish(self, lease: Lease) -> None:
-        """Give the server back."""
         reason = await lease.finish()
         if reason:
             _log.debug(

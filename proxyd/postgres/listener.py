@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from OpenSSL import SSL
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger, LogLevel
 
 from proxyd.config.model import Log, Postgres
@@ -32,6 +32,9 @@ _log = Logger()
 
 SILENT = 1000
 """Sockets whose start-up packet may be awaited at a time; as many may owe their password."""
+
+STOP_TIME = 3.0
+"""Seconds that the statements of ended sessions have to be cancelled when proxyd stops."""
 
 GOODBYE_TIME = 10.0
 """Seconds for which a client's last request goes on after it said goodbye, unseen."""
@@ -83,6 +86,7 @@ class PostgresListener(Service):
         self._silent: dict[ClientLogin, None] = {}
         self._asked: dict[ClientLogin, None] = {}
         self._spoken: set[ClientLogin] = set()
+        self._finishing: set[Deferred[None]] = set()
         self._empty: list[Deferred[None]] = []
 
     def use_log(self, log: Log) -> None:
@@ -121,7 +125,9 @@ class PostgresListener(Service):
         @raise StartError: one can't be opened
         """
         for listener in self.settings.listen:
-            self._acceptors.append(open_listener(self._reactor, listener, self._accepted))
+            self._acceptors.append(
+                open_listener(self._reactor, listener, self._accepted, self.link)
+            )
             _log.info("PostgreSQL clients are welcome at {place}", place=listener.text)
 
     def adopt(
@@ -161,6 +167,10 @@ class PostgresListener(Service):
             await acceptor.stop()
         self._acceptors.clear()
         self.abort("proxyd stops")
+        # What their servers still do is cancelled, before the pools close under them.
+        leaving = DeferredList(list(self._finishing))
+        leaving.addTimeout(STOP_TIME, self.clock, lambda *_: None)
+        await leaving
         self._deadlines.stop()
 
     def stopService(self) -> Deferred[None]:
@@ -249,6 +259,11 @@ class PostgresListener(Service):
 
     # Clients that are in
 
+    def finishing(self, lease: Deferred[None]) -> None:
+        """A lease is about to end; a stop waits for it."""
+        self._finishing.add(lease)
+        lease.addBoth(lambda _: self._finishing.discard(lease))
+
     def begun(self, session: ClientSession) -> None:
         """A client logged in."""
         self._sessions.add(session)
@@ -256,7 +271,7 @@ class PostgresListener(Service):
         if self.log_debug:
             _log.debug(
                 "[{source}] [{user}] logged in to {database} as session {number}",
-                source=session.principal.source,
+                source=session.source,
                 user=session.principal.user,
                 database=session.database,
                 number=session.number,
@@ -272,7 +287,7 @@ class PostgresListener(Service):
         _log.info(
             "[{source}] [{user}] session {number} on {database} ended after {seconds:.1f} s: "
             "{received} bytes in, {sent} bytes out, {reason}",
-            source=session.principal.source,
+            source=session.source,
             user=session.principal.user,
             number=session.number,
             database=session.database,

@@ -8,7 +8,6 @@ from twisted.logger import Logger
 
 from proxyd.errors import ProtocolError
 from proxyd.postgres.statements import parse_text, query_text
-from proxyd.target import Principal
 from proxyd.wire.pg.errors import INTERNAL_ERROR, ServerMessage, parse_error
 from proxyd.wire.pg.messages import QUERY
 
@@ -25,14 +24,17 @@ class SessionLines:
     @ivar last_words: the SQLSTATE with which the server ended it, if it did
     """
 
-    __slots__ = ("_errors", "_principal", "_texts", "last_words")
+    __slots__ = ("_errors", "_source", "_texts", "_user", "last_words")
 
-    def __init__(self, principal: Principal, errors: bool, texts: bool) -> None:
+    def __init__(self, source: str, user: str, errors: bool, texts: bool) -> None:
         """
+        @param source: the client's address, with the port
+        @param user: the name it logged in with
         @param errors: log that a statement failed, and its SQLSTATE
         @param texts: log the server's text too, which may quote data
         """
-        self._principal = principal
+        self._source = source
+        self._user = user
         self._errors = errors
         self._texts = texts
         self.last_words = ""
@@ -45,15 +47,15 @@ class SessionLines:
         if self._errors:
             _log.info(
                 "[{source}] [{user}] query error: {sqlstate}{text}",
-                source=self._principal.source,
-                user=self._principal.user,
+                source=self._source,
+                user=self._user,
                 sqlstate=error.sqlstate,
                 text=f" {error.message}" if self._texts else "",
             )
 
     def statement(self, kind: int, body: bytes, length: int) -> None:
         """A Query or a Parse goes to the server."""
-        source, user = self._principal.source, self._principal.user
+        source, user = self._source, self._user
         if kind == QUERY:
             text = query_text(body, length)
             _log.info("[{source}] [{user}] QUERY: {text}", source=source, user=user, text=text)

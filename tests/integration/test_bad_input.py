@@ -129,7 +129,7 @@ class ServerTests(BlackBoxTestCase):
             with proxy.session(CLIENT, database, password) as client:
                 client.query("SELECT 1")
 
-        error = self.assertRaises(ServerError, ask)
+        error: ServerError = self.assertRaises(ServerError, ask)
         self.assertEqual((error.fields["S"], error.fields["V"]), ("FATAL", "FATAL"))
         return error
 

@@ -14,10 +14,10 @@ from tests.support.wireclient import Hangup, Message, ServerError, WireClient
 class LifeTestCase(BlackBoxTestCase):
     """Tests of a daemon of their own."""
 
-    def daemon(self, **sections: object) -> Daemon:
+    def daemon(self, drain_timeout: str = "30s") -> Daemon:
         """A proxyd whose clients need no password."""
         connections = {"default": open_service(self.database, max_open_connections=4)}
-        return self.start_daemon(configuration(connections, **sections))
+        return self.start_daemon(configuration(connections, drain_timeout=drain_timeout))
 
     def session(self, proxy: Daemon) -> WireClient:
         """A client that has logged in."""
@@ -144,7 +144,8 @@ class ReloadTests(LifeTestCase):
 
     def test_again_and_again(self) -> None:
         """Reloads leave nothing open behind them."""
-        proxy = self.daemon()
+        connection = open_service(self.database, min_idle_connections=0)
+        proxy = self.start_daemon(configuration({"default": connection}))
         self.session(proxy).value("SELECT 1")
         proxy.reload()
         before = proxy.descriptors()

@@ -84,7 +84,9 @@ class LifeTests(SessionTestCase):
             near, far = pair()
             quiet: Any = _Nobody()
             end = End(self.link, near, None, quiet, paused=True)
-            session = ClientSession(listener, end, 7, ANN, "shop", self.pool_here, settings)
+            session = ClientSession(
+                listener, end, 7, ANN, "192.0.2.9:4711", "shop", self.pool_here, settings
+            )
             listener.begun(session)
             far.close()
             if closed:

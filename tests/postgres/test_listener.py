@@ -264,3 +264,13 @@ class BooksTests(ListenerTestCase):
         self.assertEqual(await client.read("$"), [])
         await until(lambda: not listener._logins, "its end")
         self.assertEqual(listener.refusals, 0)
+
+    async def test_stop_stops_statements(self) -> None:
+        """What still runs when the listener stops is cancelled at the server first."""
+        listener = self.begin()
+        client = await self.entered()
+        client.send(pgbytes.query("SLEEP"))
+        await until(lambda: any(b.working for b in self.fake.backends), "the statement")
+        await listener.stopService()
+        self.assertEqual((await client.words())["C"], "57P01")
+        self.assertEqual(len(self.fake.cancels), 1)

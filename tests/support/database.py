@@ -18,6 +18,7 @@ from twisted.trial.unittest import SkipTest
 from demo.binaries import NoServer, find_binaries, find_on_machine
 from demo.cluster import Cluster
 from tests.support.deadlines import wait_until
+from tests.support.guard import guard
 from tests.support.wireclient import WireClient
 
 MAJOR = 15
@@ -116,11 +117,12 @@ def shared_database() -> Database:
         binaries = find_on_machine(MAJOR) or find_binaries()
     except NoServer as error:
         raise SkipTest(f"PostgreSQL server: {error}") from None
-    # The last line of the file decides nothing: what stands here comes first.
     hba = [f"host all {OPEN_SERVICE} 127.0.0.1/32 trust"]
     settings = {"max_connections": "200", "log_min_messages": "fatal"}
     cluster = Cluster(binaries=binaries, ssl=True, hba=hba, settings=settings)
     cluster.start()
+    guarding = guard(cluster.folder)
+    atexit.register(guarding.communicate)
     atexit.register(cluster.stop)
     names = (SERVICE, OPEN_SERVICE, CLIENT, OTHER_CLIENT)
     database = Database(cluster, {name: secrets.token_urlsafe(12) for name in names})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 SECONDS = 60.0
 
@@ -20,7 +19,7 @@ class Done:
 
 
 def run(
-    command: Sequence[str | Path],
+    command: Sequence[object],
     environment: Mapping[str, str],
     *,
     given: str = "",
@@ -52,9 +51,9 @@ def run(
 
 
 def piped(
-    first: Sequence[str | Path],
+    first: Sequence[object],
     first_environment: Mapping[str, str],
-    second: Sequence[str | Path],
+    second: Sequence[object],
     second_environment: Mapping[str, str],
     *,
     seconds: float = SECONDS,
