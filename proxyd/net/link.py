@@ -101,11 +101,10 @@ class Link:
             for fd, events in ready:
                 handler = handlers.get(fd)
                 if handler is not None:
-                    end = ends.get(fd)
                     try:
                         handler(events)
                     except Exception:
-                        self._bug(end)
+                        self._bug(ends.get(fd))
         finally:
             self._polling = False
             if self._ended:
@@ -118,7 +117,11 @@ class Link:
         What it accepts is served in the same turn.
         """
         fd = reader.fileno()
-        self._handlers[fd] = lambda _: reader.doRead()
+
+        def ready(events: int) -> None:
+            reader.doRead()
+
+        self._handlers[fd] = ready
         self._epoll.register(fd, IN)
 
     def removeReader(self, reader: IReadDescriptor) -> None:
@@ -128,7 +131,7 @@ class Link:
             self._epoll.unregister(fd)
 
     def _bug(self, end: End | None) -> None:
-        """An exception nobody caught: it ends the one session it came from."""
+        """An exception nobody caught: it ends the one session it came from, if it still lives."""
         self._log.failure("a session failed; its connection is closed")
         if end is None:
             return

@@ -104,11 +104,13 @@ class Pool(PoolGauges):
     def give_back(self, server: ServerConnection) -> None:
         """Take back a connection whose lease is over, and which was reset."""
         self._in_use.discard(server)
+        self._last_used = self._clock.seconds()
         self._offer(server)
 
     def discard(self, server: ServerConnection) -> None:
         """A connection that was out on a lease is closed, or about to be."""
         self._in_use.discard(server)
+        self._last_used = self._clock.seconds()
         self._open_wanted()
 
     def _take_idle(self) -> ServerConnection | None:

@@ -38,6 +38,7 @@ IDLE = ord("I")
 _STATUSES = frozenset(b"ITE")
 _ENDS_BATCH = frozenset(b"QSF") | {0}
 _ENDS_COPY = frozenset(b"cf")
+_REQUESTS = frozenset(b"QF")
 
 _MARKS_LIMIT = 10_000
 """How many CopyDone and CopyFail of a client are remembered that no COPY has taken yet."""
@@ -191,25 +192,22 @@ class Flow:
 
     def _client_sent(self, kind: int, body: bytes, length: int) -> None:
         """Note what the server will have to answer."""
-        if kind == _SYNC:
+        if kind in _REQUESTS:
+            self._owed.append(kind)
+            if self._swallowed or self.client.last not in _ENDS_BATCH:
+                # Should the batch fail, the server skips this one too, up to a Sync.
+                self._hurried = True
+            self._swallowed = False
+            if self._on_statement is not None and kind == _QUERY:
+                self._on_statement(kind, body, length)
+        elif kind == _SYNC:
             self._owed.append(kind)
             self._swallowed = False
             if self._copying:
                 self._early_sync = self._sync_before_end()
-            return
-        if kind == _PARSE:
-            assert self._on_statement is not None
-            self._on_statement(kind, body, length)
-            return
-        if kind in _ENDS_COPY:
+        elif kind in _ENDS_COPY:
             self._end_sent(kind)
-            return
-        self._owed.append(kind)
-        if self.batch_open:
-            # Should the batch fail, the server skips this one too, up to a Sync.
-            self._hurried = True
-        self._swallowed = False
-        if self._on_statement is not None and kind == _QUERY:
+        elif self._on_statement is not None:
             self._on_statement(kind, body, length)
 
     def _end_sent(self, kind: int) -> None:
@@ -291,7 +289,7 @@ class Flow:
             if mark == _COPY_DONE:
                 break
             swallowed = swallowed or mark == _SYNC
-            if mark in (_QUERY, _FUNCTION_CALL):
+            if mark in _REQUESTS:
                 self._doubts("a COPY ended that was not ended by the client")
                 break
         else:
