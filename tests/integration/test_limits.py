@@ -66,6 +66,8 @@ class BigTests(BlackBoxTestCase):
     def through(self, size: int, *, tls: bool) -> None:
         """One row of this size, read and thrown away."""
         client = self.session(tls=tls)
+        # The server puts the whole row together before it sends the first byte.
+        client.be_patient(self.deadline)
         self.begin_watch()
         client.send(pgbytes.query(f"SELECT repeat('x', {size})"))
         client.read_until("T")

@@ -8,6 +8,7 @@ from tests.support import pgbytes
 from tests.support.blackbox import BlackBoxTestCase, configuration, open_service
 from tests.support.daemon import PORT, Daemon
 from tests.support.database import CLIENT, DATABASE
+from tests.support.deadlines import wait_until
 from tests.support.wireclient import Hangup, Message, ServerError, WireClient
 
 
@@ -151,4 +152,4 @@ class ReloadTests(LifeTestCase):
         before = proxy.descriptors()
         for _ in range(10):
             proxy.reload()
-        self.assertLessEqual(proxy.descriptors(), before)
+        wait_until(lambda: proxy.descriptors() <= before, 10, "the descriptors to be as before")

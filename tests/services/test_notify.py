@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from tempfile import TemporaryDirectory
 
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
@@ -39,7 +40,10 @@ class NotifyTests(SynchronousTestCase):
 
     def notify(self, **environment: str) -> Notify:
         """A client whose socket is the test's, in the file system."""
-        path = os.path.abspath(self.path)
+        # A UNIX socket's path is short (unix(7)), and this folder's may not be.
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = os.path.join(folder.name, "notify")
         self.there.bind(path)
         return Notify(self.clock, {"NOTIFY_SOCKET": path, **environment}, lambda: 1234567)
 
@@ -85,7 +89,10 @@ class NotifyTests(SynchronousTestCase):
 
     def test_watchdog_of_another(self) -> None:
         """A watchdog that waits for another process, or for no sane time, is not fed."""
-        path = os.path.abspath(self.path)
+        # A UNIX socket's path is short (unix(7)), and this folder's may not be.
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = os.path.join(folder.name, "notify")
         self.there.bind(path)
         for variables in (
             {"WATCHDOG_USEC": "10000000", "WATCHDOG_PID": "1"},

@@ -112,6 +112,11 @@ class WireClient:
     ) -> None:
         self.close()
 
+    def be_patient(self, seconds: float) -> None:
+        """Let each wait from now on take this long."""
+        self.seconds = seconds
+        self.socket.settimeout(seconds)
+
     # -- ways to leave
 
     def close(self) -> None:

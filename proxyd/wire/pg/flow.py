@@ -87,6 +87,7 @@ class Flow:
         "_on_parameter",
         "_on_statement",
         "_owed",
+        "_skipping",
         "_swallowed",
         "alert",
         "client",
@@ -131,6 +132,7 @@ class Flow:
         self._early_sync = False
         self._hurried = False
         self._swallowed = False
+        self._skipping = False
         self._on_parameter = on_parameter
         self._on_error = on_error
         self._on_statement = on_statement
@@ -142,7 +144,7 @@ class Flow:
     @property
     def batch_open(self) -> bool:
         """Whether the client has begun an extended batch and not yet sent its Sync."""
-        return self._swallowed or self.client.last not in _ENDS_BATCH
+        return self._swallowed or self._skipping or self.client.last not in _ENDS_BATCH
 
     @property
     def copying(self) -> bool:
@@ -193,6 +195,8 @@ class Flow:
     def _client_sent(self, kind: int, body: bytes, length: int) -> None:
         """Note what the server will have to answer."""
         if kind in _REQUESTS:
+            if self._skipping:
+                return
             self._owed.append(kind)
             if self._swallowed or self.client.last not in _ENDS_BATCH:
                 # Should the batch fail, the server skips this one too, up to a Sync.
@@ -202,7 +206,7 @@ class Flow:
                 self._on_statement(kind, body, length)
         elif kind == _SYNC:
             self._owed.append(kind)
-            self._swallowed = False
+            self._swallowed = self._skipping = False
             if self._copying:
                 self._early_sync = self._sync_before_end()
         elif kind in _ENDS_COPY:
@@ -230,6 +234,9 @@ class Flow:
             if self._hurried or self._early_sync:
                 self._doubts("an error came while requests were sent ahead")
             self._end_copy()
+            if self.batch_open and self.answered:
+                # It is the open batch that failed: the server ignores all up to the next Sync.
+                self._skipping = True
             self._on_error(body)
         elif kind == _COPY_IN_RESPONSE:
             self._copying = True

@@ -299,6 +299,16 @@ class FlowTests(SynchronousTestCase):
             line.all()
             self.assertTrue(line.flow.doubt, cut)
 
+    def test_query_after_a_failed_batch(self) -> None:
+        """A Query that comes after the error and before a Sync is skipped: nobody owes for it."""
+        line = self.line(message("P", b"err\0") + H)
+        line.all(query("ok"))
+        self.assertTrue(line.flow.answered)
+        self.assertFalse(line.flow.reusable)
+        self.assertEqual(line.flow.doubt, "")
+        line.all(S)
+        self.assertTrue(line.flow.reusable)
+
     def test_query_behind_a_good_batch(self) -> None:
         """A Query may stand in a batch that goes well."""
         line = self.line(prepared("ok") + query("ok") + S)
