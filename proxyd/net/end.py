@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
 
-from proxyd.net.line import BROKEN, BUFFER, ENDED, FULL, IN, OUT, TALK_CHUNK, VIEW, Line
+from proxyd.net.line import BROKEN, BUFFER, ENDED, FAST, FULL, IN, OUT, TALK_CHUNK, VIEW, Line
+from proxyd.net.pace import Pace
 from proxyd.net.secure import Secure
 from proxyd.net.subject import Owner, Relayed, Subject
 
@@ -33,6 +34,7 @@ class End(Line):
         "_flow",
         "_held",
         "_joined_at",
+        "_pace",
         "_peer",
         "_scan",
         "_secured",
@@ -57,6 +59,7 @@ class End(Line):
         super().__init__(link, sock, owner, subject, paused)
         self._secured: Callable[[], None] | None = None
         self._held = b""
+        self._pace: Pace | None = None
         self._peer: End | None = None
         self._scan: Callable[..., int] | None = None
         self._flow: Relayed | None = None
@@ -123,6 +126,17 @@ class End(Line):
             self._watch()
             if self._peer is not None:
                 self._peer._paused |= FULL
+
+    def limit(self, rate: float | None) -> None:
+        """
+        Read no more than so many bytes a second while joined; from the next join on.
+
+        @param rate: bytes a second; None: as fast as the peer takes them
+        """
+        if self._pace is not None:
+            self._pace.stop()
+            self._paused &= ~FAST
+        self._pace = None if rate is None else Pace(rate, self._link.clock)
 
     def carry(self, data: bytes) -> None:
         """Joined: send on, as if they had come just now, bytes that were received before."""
@@ -275,7 +289,20 @@ class End(Line):
         if subject is not None:
             subject.gone(self, error.strerror or str(error))
 
+    def _spend(self, count: int) -> None:
+        """So many bytes were read: wait, if that was too fast."""
+        pace = self._pace
+        if pace is not None and not self.closed and (wait := pace.spend(count)):
+            self._paused |= FAST
+            pace.wait(wait, self._may_go_on)
+
+    def _may_go_on(self) -> None:
+        self._paused &= ~FAST
+        self._watch()
+
     def _end(self, close: Callable[[], object]) -> None:
+        if self._pace is not None:
+            self._pace.stop()
         peer = self._peer
         self._separate()
         if peer is not None and peer._peer is self:

@@ -27,9 +27,9 @@ OUT = select.EPOLLOUT
 BROKEN = select.EPOLLERR | select.EPOLLHUP
 PAUSED = select.EPOLLRDHUP | select.EPOLLET
 
-# Why a socket is not read: its subject wants it so, its peer has bytes waiting, or
-# there are none any more.
-ASKED, FULL, ENDED = 1, 2, 4
+# Why a socket is not read: its subject wants it so, its peer has bytes waiting,
+# there are none any more, or it went faster than it may.
+ASKED, FULL, ENDED, FAST = 1, 2, 4, 8
 
 BUFFER = bytearray(CHUNK)
 VIEW = memoryview(BUFFER)

@@ -33,7 +33,8 @@ def join(
         end._flow = flow
         end._scan = scans[number].scan if scans else None
     for end, peer in ((one, other), (other, one)):
-        end._link._handlers[end._fd] = _relay(end, peer)
+        carry = _relay(end, peer)
+        end._link._handlers[end._fd] = carry if end._pace is None else _paced(end, carry)
         # A peer with bytes still waiting resumes its partner when they are sent.
         end._paused = FULL if peer._out else 0
         end._watch()
@@ -90,6 +91,18 @@ def _relay(end: End, peer: End) -> Callable[[int], None]:
             end._look_for_alert()
 
     return carry
+
+
+def _paced(end: End, carry: Callable[[int], None]) -> Callable[[int], None]:
+    """The same, no faster than the End may go."""
+
+    def paced(events: int) -> None:
+        before = end.received
+        carry(events)
+        if end.received != before:
+            end._spend(end.received - before)
+
+    return paced
 
 
 def _pass(data: object, size: int) -> int:

@@ -8,6 +8,8 @@ import random
 import socket
 
 from twisted.internet.defer import gatherResults
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
 from proxyd.net.end import End
@@ -367,3 +369,41 @@ class JoinTests(LinkCase):
         self.assertFalse(self.server.closed)
         self.server.resume()
         await until(lambda: self.subject.data.get(self.server) == b"late", "the server to talk")
+
+
+class LimitTests(LinkCase):
+    """A join that may go so fast and no faster."""
+
+    def clock(self) -> IReactorTime:
+        """A clock that only the test moves."""
+        self.time = Clock()
+        return IReactorTime(self.time)
+
+    async def test_limit(self) -> None:
+        """What is too fast waits for its time, in one direction only; nothing is lost."""
+        client, client_far = self.end()
+        server, server_far = self.end()
+        client.limit(1000)
+        join(client, server, self.subject, None, None)
+        client_far.sendall(b"a" * 3000)
+        await until(lambda: client.received == 3000, "the first bytes")
+        client_far.sendall(b"b" * 10)
+        server_far.sendall(b"c" * 5000)
+        await until(lambda: server.received == 5000, "the other direction")
+        self.time.advance(2.8)
+        server_far.sendall(b"d")
+        await until(lambda: server.received == 5001, "a turn of the link")
+        self.assertEqual(client.received, 3000)
+        self.time.advance(0.2)
+        await until(lambda: client.received == 3010, "the rest")
+
+    async def test_end(self) -> None:
+        """An End that is closed while it waits leaves nothing behind."""
+        client, client_far = self.end()
+        server, _ = self.end()
+        client.limit(10)
+        join(client, server, self.subject, None, None)
+        client_far.sendall(b"a" * 100)
+        await until(lambda: client.received == 100, "the bytes")
+        client.drop()
+        self.assertEqual(self.time.getDelayedCalls(), [])

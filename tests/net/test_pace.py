@@ -1,0 +1,43 @@
+"""Tests for L{proxyd.net.pace}."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from proxyd.net.pace import BURST, Pace
+
+
+class PaceTests(SynchronousTestCase):
+    """A rate is kept, whatever the chunks."""
+
+    def setUp(self) -> None:
+        """A thousand bytes a second."""
+        self.clock = Clock()
+        self.clock.advance(1000)
+        self.pace = Pace(1000, self.clock)
+
+    def test_rate(self) -> None:
+        """Waiting as told keeps the rate over time, but for what was saved up."""
+        began = self.clock.seconds()
+        for count in (10, 5000, 1, 300, 7000):
+            self.clock.advance(self.pace.spend(count))
+        self.assertAlmostEqual(self.clock.seconds() - began, 12.311 - BURST)
+
+    def test_saved_up(self) -> None:
+        """A long rest saves up a short burst only."""
+        self.clock.advance(3600)
+        self.assertEqual(self.pace.spend(100), 0.0)
+        self.assertAlmostEqual(self.pace.spend(1000), 1.0)
+
+    def test_wait(self) -> None:
+        """Whoever waits goes on after that time, once; a stop forgets it."""
+        went: list[str] = []
+        self.pace.wait(2, lambda: went.append("first"))
+        self.pace.wait(1, lambda: went.append("second"))
+        self.clock.advance(5)
+        self.assertEqual(went, ["second"])
+        self.pace.wait(1, lambda: went.append("third"))
+        self.pace.stop()
+        self.clock.advance(5)
+        self.assertEqual((went, self.clock.getDelayedCalls()), (["second"], []))
