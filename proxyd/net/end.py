@@ -66,6 +66,7 @@ class End(Line):
         self._sent = 0
         self._joined_at = 0
         self.received = 0
+        self._handler = self._on_talk
         link._add(self._fd, self._events, self)
 
     # What the door offers
@@ -94,7 +95,7 @@ class End(Line):
         if subject is not self.subject:
             self._paused &= ~ENDED
         self.subject = subject
-        self._link._handlers[self._fd] = self._on_talk
+        self._handler = self._on_talk
 
     def tls(self, context: SSL.Context, server: str | None, secured: Callable[[], None]) -> None:
         """
@@ -109,7 +110,7 @@ class End(Line):
         else:
             self._secure = Secure.client(context, self._socket, server)
         self._secured = secured
-        self._link._handlers[self._fd] = self._on_handshake
+        self._handler = self._on_handshake
         self._on_handshake(0)
 
     def write(self, data: bytes) -> None:
@@ -179,7 +180,7 @@ class End(Line):
         self.part(subject)
         self.subject = None
         self._paused = 0
-        self._link._handlers[self._fd] = self._on_linger
+        self._handler = self._on_linger
         self._link._lingering.add(self)
         if not self._out:
             self._finish()
@@ -268,7 +269,7 @@ class End(Line):
             return
         self._carrier = secure
         secured, self._secured = self._secured, None
-        self._link._handlers[self._fd] = self._on_talk
+        self._handler = self._on_talk
         self._watch()
         assert secured is not None
         secured()

@@ -37,6 +37,10 @@ VIEW = memoryview(BUFFER)
 _NO_LINGER = b"\1\0\0\0\0\0\0\0"
 
 
+def _nothing(events: int) -> None:
+    """The handler of a socket that is closed."""
+
+
 class Line:
     """
     A connected, non-blocking socket in the link's epoll.
@@ -50,6 +54,7 @@ class Line:
         "_carrier",
         "_events",
         "_fd",
+        "_handler",
         "_last",
         "_link",
         "_out",
@@ -79,6 +84,7 @@ class Line:
         self._paused = ASKED if paused else 0
         self._last = False
         self._events = IN
+        self._handler: Callable[[int], None]
 
     @property
     def closed(self) -> bool:
@@ -236,6 +242,8 @@ class Line:
             return
         self.subject = None
         self._out = b""
+        # A bound method of our own would keep us alive until the next garbage collection.
+        self._handler = _nothing
         fd, self._fd = self._fd, -1
         self._link._lingering.discard(self)
         self._link._remove(fd, close, self._owner is not None)

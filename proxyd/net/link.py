@@ -26,6 +26,21 @@ _EVENTS = 512
 _ROUNDS = 8
 
 
+class _Reader:
+    """A descriptor in the epoll that is no End."""
+
+    __slots__ = ("_reader",)
+
+    def __init__(self, reader: IReadDescriptor) -> None:
+        self._reader = reader
+
+    def _handler(self, events: int) -> None:
+        self._reader.doRead()
+
+    def abort(self) -> None:
+        """Whoever opened it closes it."""
+
+
 @implementer(IReadDescriptor)
 class Link:
     """
@@ -46,8 +61,8 @@ class Link:
         self.clock = clock
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
-        self._handlers: dict[int, Callable[[int], None]] = {}
-        self._ends: dict[int, End] = {}
+        self._members: dict[int, End | _Reader] = {}
+        self._readers = 0
         self._ended: list[Callable[[], object]] = []
         self._polling = False
         self._lingering: Deadlines[Line] = Deadlines(clock, linger, lambda line: line.abort())
@@ -55,7 +70,7 @@ class Link:
     @property
     def ends(self) -> int:
         """How many Ends are open, lingering ones among them."""
-        return len(self._ends)
+        return len(self._members) - self._readers
 
     def start(self) -> None:
         """Begin to carry bytes."""
@@ -63,8 +78,8 @@ class Link:
 
     def stop(self) -> None:
         """Close every End by a reset, and the link with them."""
-        for end in list(self._ends.values()):
-            end.abort()
+        for member in list(self._members.values()):
+            member.abort()
         self._reactor.removeReader(self)
         self._lingering.stop()
         self._epoll.close()
@@ -95,16 +110,16 @@ class Link:
 
     def _serve(self, ready: list[tuple[int, int]]) -> None:
         """Serve sockets that are ready."""
-        handlers, ends = self._handlers, self._ends
+        members = self._members
         self._polling = True
         try:
             for fd, events in ready:
-                handler = handlers.get(fd)
-                if handler is not None:
+                member = members.get(fd)
+                if member is not None:
                     try:
-                        handler(events)
+                        member._handler(events)
                     except Exception:
-                        self._bug(ends.get(fd))
+                        self._bug(member)
         finally:
             self._polling = False
             if self._ended:
@@ -117,23 +132,23 @@ class Link:
         What it accepts is served in the same turn.
         """
         fd = reader.fileno()
-
-        def ready(events: int) -> None:
-            reader.doRead()
-
-        self._handlers[fd] = ready
+        self._members[fd] = _Reader(reader)
+        self._readers += 1
         self._epoll.register(fd, IN)
 
     def removeReader(self, reader: IReadDescriptor) -> None:
         """Watch it no more; it is still open."""
         fd = reader.fileno()
-        if self._handlers.pop(fd, None) is not None and not self._epoll.closed:
-            self._epoll.unregister(fd)
+        if isinstance(self._members.get(fd), _Reader):
+            del self._members[fd]
+            self._readers -= 1
+            if not self._epoll.closed:
+                self._epoll.unregister(fd)
 
-    def _bug(self, end: End | None) -> None:
+    def _bug(self, end: End | _Reader) -> None:
         """An exception nobody caught: it ends the one session it came from, if it still lives."""
         self._log.failure("a session failed; its connection is closed")
-        if end is None:
+        if isinstance(end, _Reader):
             return
         subject = end.subject
         end.abort()
@@ -144,8 +159,7 @@ class Link:
                 self._log.failure("a session could not be ended")
 
     def _add(self, fd: int, events: int, end: End) -> None:
-        self._ends[fd] = end
-        self._handlers[fd] = end._on_talk
+        self._members[fd] = end
         self._epoll.register(fd, events)
 
     def _remove(self, fd: int, close: Callable[[], object], borrowed: bool) -> None:
@@ -156,7 +170,7 @@ class Link:
         @param borrowed: it may stay open for a while; the epoll forgets one of
             our own by itself as it is closed
         """
-        del self._handlers[fd], self._ends[fd]
+        del self._members[fd]
         if borrowed:
             try:
                 self._epoll.unregister(fd)

@@ -34,7 +34,7 @@ def join(
         end._scan = scans[number].scan if scans else None
     for end, peer in ((one, other), (other, one)):
         carry = _relay(end, peer)
-        end._link._handlers[end._fd] = carry if end._pace is None else _paced(end, carry)
+        end._handler = carry if end._pace is None else _paced(end, carry)
         # A peer with bytes still waiting resumes its partner when they are sent.
         end._paused = FULL if peer._out else 0
         end._watch()
