@@ -58,6 +58,10 @@ class Departure:
     def settled(self) -> bool:
         """End the session, if the server has answered all."""
         flow = self._lease.flow
+        if flow.batch_open and flow.client.at_border:
+            # What was flushed of it is still to come, and no header tells when that is all.
+            self._hand_over()
+            return False
         if flow.answered and flow.server.at_border and not flow.copying:
             self._session.go(self.reason)
             return True
@@ -74,6 +78,8 @@ class Departure:
     def _hand_over(self) -> None:
         """
         Let the server itself end a session of which nobody knows what is still owed.
+
+        That is so after an open batch, and where the flow is in doubt.
 
         It answers what it was asked, and then closes; the connection would not
         have been used again.
