@@ -65,7 +65,6 @@ class ClientLogin:
     @ivar end: its socket
     @ivar host: its address without the port
     @ivar source: its address
-    @ivar spoke: it has sent a whole start-up packet
     """
 
     def __init__(self, listener: PostgresListener, address: object) -> None:
@@ -78,7 +77,6 @@ class ClientLogin:
         self.source = self.host = "unix"
         if isinstance(address, tuple):
             self._set_address(address[0], address[1])
-        self.spoke = False
         self.conversation = Conversation()
 
     @property
@@ -179,7 +177,6 @@ class ClientLogin:
     async def _log_in(self, startup: StartupRequested) -> None:
         """Check who it is, and make a session of it."""
         listener = self._listener
-        self.spoke = True
         listener.spoken(self)
         if listener.draining:
             raise draining()

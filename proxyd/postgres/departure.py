@@ -79,10 +79,8 @@ class Departure:
         """
         Let the server itself end a session of which nobody knows what is still owed.
 
-        That is so after an open batch, and where the flow is in doubt.
-
-        It answers what it was asked, and then closes; the connection would not
-        have been used again.
+        That is so after an open batch, and where the flow is in doubt. It answers
+        what it was asked, and then closes; the connection would not have been used again.
         """
         if self._lease.flow.client.at_border and not self.handed_over:
             self.handed_over = True
