@@ -117,7 +117,11 @@ class NotifyTests(SynchronousTestCase):
 
     def test_nobody_listens(self) -> None:
         """A service manager that is gone costs one warning, and no start."""
-        notify = Notify(self.clock, {"NOTIFY_SOCKET": os.path.abspath(self.path)})
+        # A UNIX socket's path is short (unix(7)), and this folder's may not be.
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = os.path.join(folder.name, "notify")
+        notify = Notify(self.clock, {"NOTIFY_SOCKET": path})
         with capturedLogs() as events:
             notify.ready()
             notify.stopping()
