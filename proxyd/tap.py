@@ -111,7 +111,7 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
-    from proxyd.app import build
+    from proxyd.app.daemon import build
 
     directory = os.getcwd()
 

@@ -40,7 +40,7 @@ class Pools(Service):
     def __iter__(self) -> Iterator[Pool]:
         return iter(list(self._pools.values()))
 
-    def serve(self, servers: Mapping[str, Server]) -> None:
+    def serve(self, servers: Mapping[str, Server], accounts: Mapping[str, Account]) -> None:
         """
         Use these servers from now on.
 
@@ -111,6 +111,15 @@ class Pools(Service):
             ):
                 del self._pools[key]
                 pool.close()
+
+
+def accounts_of(servers: Mapping[str, Server]) -> dict[str, Account]:
+    """
+    The service users of all servers, by the connection's name.
+
+    @raise StartError: a password can't be read
+    """
+    return {name: account_of(server.connection) for name, server in servers.items()}
 
 
 def account_of(connection: Connection) -> Account:

@@ -34,7 +34,7 @@ from proxyd.net.tls import server_context
 from proxyd.postgres.directory import Directory
 from proxyd.postgres.listener import PostgresListener
 from proxyd.postgres.pool import Pool
-from proxyd.postgres.pools import Pools
+from proxyd.postgres.pools import Pools, accounts_of
 from proxyd.postgres.server import Account, Server
 from proxyd.target import Principal, Target
 from tests.net.authority import made
@@ -172,7 +172,7 @@ class SceneTestCase(TestCase):
         )
         settings = replace(settings, **changes)
         servers = {one.name: self.server(one) for one in connections or (self.connection(),)}
-        self.pools.serve(servers)
+        self.pools.serve(servers, accounts_of(servers))
         self.pools.startService()
         context = None if settings.tls.mode == "disable" else client_tls()
         listener = self.listener = PostgresListener(

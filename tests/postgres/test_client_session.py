@@ -11,6 +11,7 @@ from proxyd.net.end import End
 from proxyd.postgres.client_session import ClientSession
 from proxyd.postgres.directory import Directory
 from proxyd.postgres.leasing import State
+from proxyd.postgres.pools import accounts_of
 from proxyd.postgres.settings import Settings
 from proxyd.target import Target
 from tests.postgres.client import Client, until
@@ -250,7 +251,7 @@ class ReloadTests(SessionTestCase):
         """Use these connections from now on."""
         assert self.listener is not None
         servers = {one.name: self.server(one) for one in connections}
-        self.pools.serve(servers)
+        self.pools.serve(servers, accounts_of(servers))
         self.listener.adopt(self.listener.settings, Log(), None, Directory(servers))
 
     async def test_idle_session(self) -> None:

@@ -15,6 +15,7 @@ from proxyd.errors import StartError
 from proxyd.postgres import listener as listener_module
 from proxyd.postgres.directory import Directory
 from proxyd.postgres.listener import PostgresListener
+from proxyd.postgres.pools import accounts_of
 from tests.postgres.client import Client, until
 from tests.postgres.scene import SceneTestCase
 from tests.support import pgbytes
@@ -182,7 +183,7 @@ class PlacesTests(ListenerTestCase):
         dsn = self.dsn()
         self.fake.passwords["ann"] = b"hush"
         servers = {"shop": self.server(self.connection(dsn=dsn))}
-        self.pools.serve(servers)
+        self.pools.serve(servers, accounts_of(servers))
         self.pools.startService()
         listener = self.listener = PostgresListener(
             reactor,
@@ -245,7 +246,7 @@ class BooksTests(ListenerTestCase):
         listener = self.begin()
         await self.entered()
         servers = {"crm": self.server(self.connection("crm", auth=("trust",)))}
-        self.pools.serve(servers)
+        self.pools.serve(servers, accounts_of(servers))
         listener.adopt(
             Postgres(listen=listener.settings.listen, max_clients=2),
             Log(statements="on"),

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from proxyd.config.secrets import Secret
 from proxyd.errors import StartError
 from proxyd.postgres.answers import Fatal
-from proxyd.postgres.pools import Pools, account_of
+from proxyd.postgres.pools import Pools, account_of, accounts_of
 from tests.postgres.test_pool import Behind, shop
 
 
@@ -35,7 +35,8 @@ class PoolsTests(SynchronousTestCase):
 
     def serve(self, *servers: Any) -> None:
         """Use these servers."""
-        self.pools.serve({server.connection.name: server for server in servers})
+        named = {server.connection.name: server for server in servers}
+        self.pools.serve(named, accounts_of(named))
 
     def pass_time(self, seconds: int) -> None:
         """Let time pass."""

@@ -1,5 +1,5 @@
 """
-Tests for L{proxyd.app}: the parts put together, and what a reload and a drain do.
+Tests for L{proxyd.app.daemon}: the parts put together, and what a reload and a drain do.
 
 Nothing listens and no signal is taken: the daemon is built, and only the
 parts that a test needs are started, on a reactor of memory.
@@ -14,87 +14,13 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import IService
-from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.logger import LogLevel
 
-from proxyd.app import Daemon, build
-from proxyd.config.model import Config, Connection, Dsn, Listener, Log, Postgres, PostgresTls
+from proxyd.app.daemon import Daemon
+from proxyd.config.model import Config, Listener, Log, PostgresTls
 from proxyd.config.secrets import Secret
 from proxyd.errors import ConfigError, Problem, StartError
-from proxyd.net.pem import load_certificates, load_key
-from proxyd.net.tls import certificate_names
-from proxyd.target import Target
-
-PLAIN = Postgres(
-    listen=(Listener("127.0.0.1:0", "tcp", "127.0.0.1", 0),), tls=PostgresTls("disable")
-)
-
-
-def shop(**changes: Any) -> Connection:
-    """A connection whose database is fixed: it has a pool from the start."""
-    dsn = Dsn((Target("192.0.2.1", 5432),), "svc", "shop")
-    return replace(Connection("shop", dsn, Secret("hush", literal=True)), **changes)
-
-
-def configuration(*connections: Connection, **changes: Any) -> Config:
-    """A configuration with these connections; TLS is off unless it is asked for."""
-    named = {one.name: one for one in connections}
-    return replace(Config("p.yaml", postgres=PLAIN, connections=named), **changes)
-
-
-class DaemonTestCase(SynchronousTestCase):
-    """
-    A daemon that was built, and is not started.
-
-    @ivar next: what the next reload reads; called for it
-    """
-
-    def setUp(self) -> None:
-        self.reactor = MemoryReactorClock()
-        self.state = self.mktemp()
-        self.environment = {"STATE_DIRECTORY": self.state}
-        self.next: Callable[[], Config] = configuration
-        self.events: list[LogEvent] = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
-
-    def built(self, config: Config) -> Daemon:
-        """The daemon of a configuration."""
-        daemon = build(
-            config,
-            self.reactor,
-            found="configuration: p.yaml",
-            reload=lambda: self.next(),
-            environment=self.environment,
-        )
-        self.addCleanup(daemon.link.stop)
-        return daemon
-
-    def serving(self, config: Config) -> Daemon:
-        """The same, with its pools made."""
-        daemon = self.built(config)
-        self.reload(daemon, config)
-        self.events.clear()
-        return daemon
-
-    def reload(self, daemon: Daemon, config: Config) -> None:
-        """Reload, and find this."""
-        self.next = lambda: config
-        self.successResultOf(daemon.reload())
-
-    def reload_fails(self, daemon: Daemon, error: Exception) -> None:
-        """Reload, and fail to read."""
-
-        def read() -> Config:
-            raise error
-
-        self.next = read
-        self.successResultOf(daemon.reload())
-
-    def logged(self, level: LogLevel) -> list[str]:
-        """The log's lines of a level."""
-        return [formatEvent(event) for event in self.events if event["log_level"] == level]
+from tests.app.built import PLAIN, DaemonTestCase, configuration, shop
 
 
 class BuildTests(DaemonTestCase):
@@ -103,9 +29,14 @@ class BuildTests(DaemonTestCase):
     def test_order(self) -> None:
         """What leans on something comes after it: it starts later and stops earlier."""
         daemon = self.built(configuration(shop()))
-        assert daemon.listener is not None
+        assert daemon.databases.listener is not None
         parts: list[IService] = list(daemon)
-        stack = [daemon.resolver, daemon.getServiceNamed("link"), daemon.pools, daemon.listener]
+        stack = [
+            daemon.resolver,
+            daemon.getServiceNamed("link"),
+            daemon.databases.pools,
+            daemon.databases.listener,
+        ]
         places = [parts.index(part) for part in stack]
         self.assertEqual(places, sorted(places))
         self.assertFalse(any(part.running for part in parts))
@@ -113,7 +44,7 @@ class BuildTests(DaemonTestCase):
     def test_no_listener(self) -> None:
         """A section that is absent opens nothing, and needs no certificate."""
         daemon = self.built(Config())
-        self.assertIsNone(daemon.listener)
+        self.assertIsNone(daemon.databases.listener)
         self.assertFalse(os.path.exists(self.state))
 
     def test_nothing_is_opened(self) -> None:
@@ -123,54 +54,6 @@ class BuildTests(DaemonTestCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
 
-class TlsTests(DaemonTestCase):
-    """Where the certificate comes from."""
-
-    def test_own_certificate(self) -> None:
-        """Without one proxyd makes its own, in the state directory, for this machine's name."""
-        daemon = self.built(configuration(postgres=replace(PLAIN, tls=PostgresTls())))
-        assert daemon.listener is not None
-        self.assertIsNotNone(daemon.listener.tls)
-        made = os.path.join(self.state, "proxyd.pem")
-        (certificate, *_) = load_certificates(made)
-        load_key(os.path.join(self.state, "proxyd.key"))
-        self.assertLessEqual(
-            {"localhost", socket.gethostname()}, set(certificate_names(certificate))
-        )
-        self.assertTrue(os.path.exists(os.path.join(self.state, "ca.pem")))
-
-    def test_kept(self) -> None:
-        """The next start uses the certificate that is there."""
-        config = configuration(postgres=replace(PLAIN, tls=PostgresTls()))
-        self.built(config)
-        made = os.path.join(self.state, "proxyd.pem")
-        before = load_certificates(made)
-        self.built(config)
-        self.assertEqual(load_certificates(made), before)
-
-    def test_disabled(self) -> None:
-        """Where TLS is off there is none, and no certificate is made."""
-        daemon = self.built(configuration())
-        assert daemon.listener is not None
-        self.assertIsNone(daemon.listener.tls)
-        self.assertFalse(os.path.exists(self.state))
-
-    def test_missing(self) -> None:
-        """A certificate that is named and not there: one line that names it, and none is made."""
-        tls = PostgresTls("prefer", "/none/c.pem", "/none/k.pem")
-        error = self.assertRaises(
-            StartError,
-            build,
-            configuration(postgres=replace(PLAIN, tls=tls)),
-            self.reactor,
-            found="",
-            reload=configuration,
-            environment=self.environment,
-        )
-        self.assertEqual(str(error), "certificate /none/c.pem: No such file or directory")
-        self.assertFalse(os.path.exists(self.state))
-
-
 class ReloadTests(DaemonTestCase):
     """SIGHUP: a good configuration is in force afterwards, a bad one changes nothing."""
 
@@ -178,16 +61,16 @@ class ReloadTests(DaemonTestCase):
         """Listener and pools go by the new one; what is unchanged stays."""
         kept = shop(name="kept")
         daemon = self.serving(configuration(shop(), kept))
-        before = {pool.settings.name: pool for pool in daemon.pools}
+        before = {pool.settings.name: pool for pool in daemon.databases.pools}
         settings = replace(PLAIN, max_clients=7, auth_timeout=1.0)
         changed = shop(max_open_connections=3)
         config = configuration(changed, kept, postgres=settings, log=Log(statements="on"))
         self.reload(daemon, config)
         self.assertIs(daemon.config, config)
-        assert daemon.listener is not None
-        self.assertIs(daemon.listener.settings, settings)
-        self.assertTrue(daemon.listener.log_statements)
-        after = {pool.settings.name: pool for pool in daemon.pools}
+        assert daemon.databases.listener is not None
+        self.assertIs(daemon.databases.listener.settings, settings)
+        self.assertTrue(daemon.databases.listener.log_statements)
+        after = {pool.settings.name: pool for pool in daemon.databases.pools}
         self.assertEqual(after.keys(), {"shop", "kept"})
         self.assertIs(after["kept"], before["kept"])
         self.assertEqual(after["shop"].settings, changed)
@@ -198,21 +81,21 @@ class ReloadTests(DaemonTestCase):
     def test_names(self) -> None:
         """Clients find the connections that came, and none that went."""
         daemon = self.serving(configuration(shop()))
-        assert daemon.listener is not None
-        before = daemon.listener.directory
+        assert daemon.databases.listener is not None
+        before = daemon.databases.listener.directory
         self.assertIsNotNone(before.find("shop"))
         self.reload(daemon, configuration(shop(name="other")))
-        self.assertIsNone(daemon.listener.directory.find("shop"))
-        self.assertIsNotNone(daemon.listener.directory.find("other"))
+        self.assertIsNone(daemon.databases.listener.directory.find("shop"))
+        self.assertIsNotNone(daemon.databases.listener.directory.find("other"))
 
     def assert_unchanged(self, daemon: Daemon, fail: Callable[[], None], *said: str) -> None:
         """A reload that fails like this is told by these lines, and changes nothing."""
-        assert daemon.listener is not None
-        listener = daemon.listener
+        assert daemon.databases.listener is not None
+        listener = daemon.databases.listener
 
         def all_of_it() -> list[object]:
             inside = (daemon.config, listener.settings, listener.tls, listener.directory)
-            return [*map(id, inside), *map(id, daemon.pools), listener.log_statements]
+            return [*map(id, inside), *map(id, daemon.databases.pools), listener.log_statements]
 
         before = all_of_it()
         fail()
@@ -263,7 +146,9 @@ class ReloadTests(DaemonTestCase):
         config = configuration(shop(max_open_connections=3))
         self.reload(daemon, config)
         self.assertIs(daemon.config, config)
-        self.assertEqual([pool.settings.max_open_connections for pool in daemon.pools], [3])
+        self.assertEqual(
+            [pool.settings.max_open_connections for pool in daemon.databases.pools], [3]
+        )
 
     def test_what_waits(self) -> None:
         """What a reload can't change is named, and only when it was changed."""
@@ -299,7 +184,7 @@ class SessionStub:
     """Of a session that will not end: who has it, and what it was told."""
 
     def __init__(self, daemon: Daemon) -> None:
-        (self.pool,) = daemon.pools
+        (self.pool,) = daemon.databases.pools
         self.drains = 0
 
     def drain(self) -> None:
@@ -314,8 +199,8 @@ class DrainTests(DaemonTestCase):
         """Where nobody is there is nothing to wait for; new clients are turned away."""
         daemon = self.serving(configuration(shop()))
         self.successResultOf(daemon.drain())
-        assert daemon.listener is not None
-        self.assertTrue(daemon.listener.draining)
+        assert daemon.databases.listener is not None
+        self.assertTrue(daemon.databases.listener.draining)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
         self.assertEqual(self.logged(LogLevel.warn), [])
 
@@ -326,9 +211,9 @@ class DrainTests(DaemonTestCase):
     def test_too_long(self) -> None:
         """Who is still there at drain_timeout is waited for no longer, and the log says so."""
         daemon = self.serving(configuration(shop(), drain_timeout=12.0))
-        assert daemon.listener is not None
+        assert daemon.databases.listener is not None
         session: Any = SessionStub(daemon)
-        daemon.listener.begun(session)
+        daemon.databases.listener.begun(session)
         drained = daemon.drain()
         self.assertEqual(session.drains, 1)
         self.reactor.advance(11.9)
@@ -345,7 +230,7 @@ class StatisticsTests(DaemonTestCase):
     def test_pool(self) -> None:
         """Its name and its numbers, by the names that the status has."""
         daemon = self.serving(configuration(shop(acquire_timeout=30.0)))
-        (pool,) = daemon.pools
+        (pool,) = daemon.databases.pools
         pool.clients = 2
         pool.counters.acquire_count = 5
         pool.counters.acquire_timeouts = 1
@@ -375,5 +260,5 @@ class StatisticsTests(DaemonTestCase):
         self.assertEqual(
             {event["pool"] for event in self.events}, {"shop/shop/svc", "other/shop/svc"}
         )
-        for event, pool in zip(self.events, daemon.pools, strict=True):
+        for event, pool in zip(self.events, daemon.databases.pools, strict=True):
             self.assertLessEqual(pool.counters.as_dict().keys(), event.keys())

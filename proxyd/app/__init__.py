@@ -1,0 +1,1 @@
+"""The daemon, put together: the only package that knows every room."""

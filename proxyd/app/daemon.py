@@ -1,0 +1,220 @@
+"""
+The whole daemon: its rooms in their order, and what is done with all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+
+from proxyd import __version__
+from proxyd.app.databases import Databases
+from proxyd.app.room import Ground, Line, Room
+from proxyd.config.model import Config
+from proxyd.dial.direct import DirectDialer
+from proxyd.errors import ConfigError, StartError
+from proxyd.net.descriptors import check, raise_limit
+from proxyd.net.link import Link
+from proxyd.net.resolver import Resolver
+from proxyd.services.notify import Notify
+from proxyd.services.ordered import OrderedService
+from proxyd.services.signals import Signals
+from proxyd.services.statistics import Statistics
+
+LINGER = 5.0
+"""Seconds that a peer has to read our last words before its socket is reset."""
+
+
+def build(
+    config: Config,
+    reactor: Any,
+    *,
+    found: str,
+    reload: Callable[[], Config],
+    environment: Mapping[str, str] = os.environ,
+) -> Daemon:
+    """
+    The daemon of a configuration, not started yet.
+
+    @param found: the sentence that says where the configuration came from: the
+        log's first line
+    @param reload: reads the configuration again
+    @raise StartError: a secret or a certificate can't be read
+    """
+    return Daemon(config, reactor, found, reload, environment)
+
+
+class _LinkService(Service):
+    """The link as a service."""
+
+    name = "link"
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def startService(self) -> None:
+        """Carry bytes."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._link.start()
+
+    def stopService(self) -> None:
+        """Close what is left."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        self._link.stop()
+
+
+class Daemon(OrderedService):
+    """
+    proxyd: everything it does, started top to bottom and stopped bottom to top.
+
+    @ivar config: the configuration in force
+    @ivar rooms: what it consists of; a room may lean on those before it
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        found: str,
+        reload: Callable[[], Config],
+        environment: Mapping[str, str],
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.config = self._started = config
+        self._reactor = reactor
+        self._found = found
+        self._read_again = reload
+        self.link = Link(reactor, reactor, LINGER)
+        self.resolver = Resolver(reactor)
+        direct = DirectDialer(reactor, self.resolver)
+        ground = Ground(reactor, environment, self.link, self.resolver, direct)
+        self.databases = Databases(ground, config)
+        self.rooms: tuple[Room, ...] = (self.databases,)
+        self.notify = Notify(reactor, environment)
+        stack: list[IService] = [self.resolver, _LinkService(self.link)]
+        stack += [service for room in self.rooms for service in room.inner]
+        stack += [self.notify]
+        stack += [service for room in self.rooms for service in room.doors]
+        stack += [
+            Statistics(reactor, [self._statistics]),
+            Signals(reactor, self.drain, self.reload),
+        ]
+        for service in stack:
+            service.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:
+        """
+        Start, and say so.
+
+        @raise StartError: a secret can't be read, or a listener can't be opened
+        """
+        self._log.info("proxyd {version}: {found}", version=__version__, found=self._found)
+        for warning in self.config.warnings:
+            self._log.warn("{warning}", warning=str(warning))
+        self._check_limits()
+        self._adopt(self.config)
+        for room in self.rooms:
+            room.open()
+        super().startService()
+        self._reactor.callWhenRunning(self.notify.ready, self._status())
+
+    def drain(self) -> Deferred[object]:
+        """
+        Let everybody finish, up to C{drain_timeout}, then end the rest.
+
+        Fires when nobody is left.
+        """
+        self.notify.stopping("draining")
+        leaving: Deferred[Any] = DeferredList(
+            [room.drain() for room in self.rooms], consumeErrors=True
+        )
+        leaving.addTimeout(self.config.drain_timeout, self._reactor, self._drained_too_long)
+        return leaving
+
+    def _drained_too_long(self, result: object, seconds: float) -> None:
+        self._log.warn(
+            "{left} sessions did not end within {seconds:g} s: they are ended now",
+            left=sum(room.left() for room in self.rooms),
+            seconds=seconds,
+        )
+
+    def reopen(self) -> None:
+        """Begin anew with what can be begun anew, such as pools; nothing in flight is cut."""
+        for room in self.rooms:
+            room.reopen()
+
+    def reload(self) -> Deferred[object]:
+        """
+        Read the configuration and the certificates again.
+
+        Connections that changed apply to new leases. A configuration that
+        can't be used changes nothing, and the log says why. Never fails.
+        """
+        self.notify.reloading()
+        try:
+            config = self._read_again()
+            self._adopt(config)
+        except ConfigError as error:
+            for problem in error.problems:
+                self._log.error("not reloaded: {problem}", problem=str(problem))
+        except StartError as error:
+            self._log.error("not reloaded: {problem}", problem=str(error))
+        else:
+            self.config = config
+            self._log.info("configuration reloaded")
+        self.notify.ready(self._status())
+        done: Deferred[object] = Deferred()
+        done.callback(None)
+        return done
+
+    def _adopt(self, config: Config) -> None:
+        """
+        Let all rooms follow a configuration, or none of them.
+
+        @raise StartError: one can't
+        """
+        steps = [room.prepare(config) for room in self.rooms]
+        self._say_what_waits(config)
+        for step in steps:
+            step()
+
+    def _say_what_waits(self, config: Config) -> None:
+        """Name what has changed since the start and can't be changed by a reload."""
+        then, now = self._fixed(self._started), self._fixed(config)
+        waiting = [name for name in then if then[name] != now[name]]
+        if waiting:
+            self._log.warn("at the next start only: {keys}", keys=", ".join(waiting))
+
+    def _fixed(self, config: Config) -> dict[str, object]:
+        """What a reload leaves as it is."""
+        found: dict[str, object] = {}
+        for room in self.rooms:
+            found.update(room.fixed(config))
+        found["log.level"] = config.log.level
+        found["log.format"] = config.log.format
+        found["state"] = config.state
+        return found
+
+    def _check_limits(self) -> None:
+        needed = [room.descriptors(self.config) for room in self.rooms]
+        clients, servers = (sum(numbers) for numbers in zip(*needed, strict=True))
+        if not clients:
+            return
+        warning = check(raise_limit(), clients, servers)
+        if warning is not None:
+            self._log.warn("{warning}", warning=warning)
+
+    def _status(self) -> str:
+        places = [place for room in self.rooms for place in room.places()]
+        return "; ".join(places) or "nothing to listen for"
+
+    def _statistics(self) -> Iterator[Line]:
+        for room in self.rooms:
+            yield from room.statistics()

@@ -1,0 +1,144 @@
+"""PostgreSQL in the daemon: the servers, their pools, and the listener before them."""
+
+from __future__ import annotations
+
+import random  # noqa: TID251 (for jitter)
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred, succeed
+
+from proxyd.app.room import Ground, Line, Room
+from proxyd.config.model import Config
+from proxyd.net.certificates import own_certificate, state_directory
+from proxyd.net.tls import server_context
+from proxyd.postgres.directory import Directory
+from proxyd.postgres.listener import PostgresListener
+from proxyd.postgres.pools import Pools, accounts_of
+from proxyd.postgres.server import Server
+
+_POOL_LINE = (
+    "pool {pool}: total_connections={total_connections} idle_connections={idle_connections} "
+    "in_use_connections={in_use_connections} waiting={waiting} clients={clients} "
+    "acquire_count={acquire_count} acquire_timeouts={acquire_timeouts} "
+    "max_lifetime_closed={max_lifetime_closed}"
+)
+
+
+class Databases(Room):
+    """
+    The databases behind proxyd, and the clients who come for them.
+
+    @ivar pools: of all connections
+    @ivar listener: None where nothing asks for one
+    """
+
+    def __init__(self, ground: Ground, config: Config) -> None:
+        """@raise StartError: a certificate can't be read"""
+        self._ground = ground
+        self.pools = Pools(ground.reactor, random.random)
+        self.inner = (self.pools,)
+        self.listener: PostgresListener | None = None
+        if config.postgres is not None:
+            self.listener = PostgresListener(
+                ground.reactor,
+                ground.link,
+                config.postgres,
+                config.log,
+                self._tls(config),
+                Directory({}),
+                self.pools,
+            )
+            self.doors = (self.listener,)
+
+    def prepare(self, config: Config) -> Callable[[], None]:
+        """Changed connections apply to new leases; certificates are read again."""
+        servers = self._servers(config)
+        accounts = accounts_of(servers)
+        tls = self._tls(config)
+
+        def adopt() -> None:
+            self.pools.serve(servers, accounts)
+            if self.listener is not None and config.postgres is not None:
+                self.listener.adopt(config.postgres, config.log, tls, Directory(servers))
+
+        return adopt
+
+    def open(self) -> None:
+        """Open the PostgreSQL listener's sockets."""
+        if self.listener is not None:
+            self.listener.open()
+
+    def drain(self) -> Deferred[object]:
+        """Sessions end between two transactions, and new clients are told 57P03."""
+        if self.listener is None:
+            return succeed(None)
+        leaving: Deferred[Any] = self.listener.drain()
+        return leaving
+
+    def left(self) -> int:
+        """Clients that are logged in."""
+        return 0 if self.listener is None else len(list(self.listener.sessions))
+
+    def fixed(self, config: Config) -> Mapping[str, object]:
+        """Where it listens, and how long a login may take."""
+        postgres = config.postgres
+        return {
+            "postgres.listen": postgres and postgres.listen,
+            "postgres.auth_timeout": postgres and postgres.auth_timeout,
+        }
+
+    def descriptors(self, config: Config) -> tuple[int, int]:
+        """As many clients as C{max_clients}, and all pools full."""
+        if config.postgres is None:
+            return (0, 0)
+        servers = sum(one.max_open_connections for one in config.connections.values())
+        return (config.postgres.max_clients, servers)
+
+    def places(self) -> Sequence[str]:
+        """Where PostgreSQL clients come."""
+        if self.listener is None:
+            return ()
+        places = ", ".join(place.text for place in self.listener.settings.listen)
+        return (f"PostgreSQL at {places}",)
+
+    def statistics(self) -> Iterator[Line]:
+        """A line for each pool."""
+        for pool in self.pools:
+            yield (
+                _POOL_LINE,
+                {
+                    "pool": pool.name,
+                    "total_connections": pool.total,
+                    "idle_connections": pool.idle,
+                    "in_use_connections": pool.in_use,
+                    "waiting": pool.waiting,
+                    "clients": pool.clients,
+                    **pool.counters.as_dict(),
+                },
+            )
+
+    def _servers(self, config: Config) -> dict[str, Server]:
+        ground = self._ground
+        return {
+            name: Server(connection, ground.direct, ground.link, ground.reactor)
+            for name, connection in config.connections.items()
+        }
+
+    def _tls(self, config: Config) -> SSL.Context | None:
+        """How TLS is spoken to PostgreSQL clients."""
+        if config.postgres is None or config.postgres.tls.mode == "disable":
+            return None
+        tls = config.postgres.tls
+        if tls.certificate is not None:
+            certificate, key = tls.certificate, tls.key or tls.certificate
+        else:
+            certificate, key = own_certificate(
+                state_directory(config.state, self._ground.environment),
+                names=(socket.gethostname(),),
+                clock=self._ground.reactor,
+            )
+        # A client without a certificate is let through the handshake, so that it can be told.
+        return server_context(certificate, key, client_ca=tls.client_ca)
