@@ -25,7 +25,9 @@ from proxyd.config.section import Section
 from proxyd.config.values import BadValue
 
 AUTHS = ("backend", "token", "scram", "cert", "oauth", "trust")
-_AUTHS_NOW = ("backend", "trust")
+AUTHS_NOW = ("backend", "trust")
+"""Those of L{AUTHS} that this version has."""
+
 _TOKEN_LIFE = 900.0
 _LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
@@ -212,9 +214,10 @@ def _read_auth(section: Section) -> tuple[str, ...]:
         section.wrong("auth", "is one of its words, or [backend, token]")
         return ("backend",)
     for word in auth:
-        if word not in _AUTHS_NOW:
+        if word not in AUTHS_NOW:
             section.not_yet("auth", word)
-    return auth
+    # Which way is asked is decided by the password's shape, not by the order here.
+    return tuple(sorted(auth))
 
 
 def _read_sizes(section: Section, pool_size: int) -> tuple[int, int, int]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import OrderedDict
+from typing import NoReturn
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
@@ -20,7 +21,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from proxyd.errors import DialError
+from proxyd.postgres.admission import Admission
 from proxyd.postgres.answers import Fatal, Refused, login_refused, unreachable, wrong_password
+from proxyd.postgres.directory import Place
 from proxyd.postgres.server import Account, Server
 from proxyd.target import Principal
 from proxyd.wire.pg.login import Unchallenged
@@ -40,6 +43,28 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
 _FORGIVEN = 60.0
 _REMEMBERED = 10_000
 _USUAL_FAILURE = 0.02
+
+
+class BackendCheck:
+    """Has a password checked by the server that the client wants to go to."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+
+    def takes(self, password: bytes) -> bool:
+        """Any: only the server knows what its users call a password."""
+        return True
+
+    async def check(self, place: Place | None, principal: Principal, password: bytes) -> Admission:
+        """
+        Ask the server.
+
+        @raise Fatal: it said no, or could not be asked, or there is none
+        """
+        if place is None:
+            await self._verifier.refuse(principal, "there is no server to ask")
+        await self._verifier.verify(place.server, place.database, password, principal)
+        return Admission(principal)
 
 
 class Verifier:
@@ -84,7 +109,7 @@ class Verifier:
             raise
         self._failures.pop(who, None)
 
-    async def refuse(self, principal: Principal, reason: str) -> None:
+    async def refuse(self, principal: Principal, reason: str) -> NoReturn:
         """
         Refuse a login that no server can be asked about, as a wrong password is.
 

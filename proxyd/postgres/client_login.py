@@ -1,9 +1,10 @@
 """
-A PostgreSQL client's way in: PROXY header, TLS, start-up packet, password.
+A PostgreSQL client's way in: PROXY header, TLS, start-up packet, login.
 
 Reads top to bottom as a client goes through it (protocol chapter, "Start-up").
-Until the password is verified nothing of the client's reaches a server but its
-name, its database and that password.
+How it proves who it is: L{proxyd.postgres.authentication}. Until it has,
+nothing of the client's reaches a server but its name, its database and its
+password.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from twisted.logger import Logger
 
 from proxyd.errors import ProtocolError
 from proxyd.net.end import End
-from proxyd.postgres.answers import Fatal, draining, starting, too_many, wrong_password
+from proxyd.postgres.admission import Admission
+from proxyd.postgres.answers import Fatal, draining, starting, too_many
 from proxyd.postgres.client_session import ClientSession
 from proxyd.postgres.conversation import Conversation, Lost
 from proxyd.postgres.directory import Address, Place, lets_user_in
@@ -63,6 +65,7 @@ class ClientLogin:
     A client that has not logged in yet.
 
     @ivar end: its socket
+    @ivar address: where it comes from; None: a UNIX socket
     @ivar host: its address without the port
     @ivar source: its address
     """
@@ -73,7 +76,7 @@ class ClientLogin:
             host and port, or anything else for a UNIX socket
         """
         self._listener = listener
-        self._address: Address | None = None
+        self.address: Address | None = None
         self.source = self.host = "unix"
         if isinstance(address, tuple):
             self._set_address(address[0], address[1])
@@ -85,12 +88,18 @@ class ClientLogin:
         return self.conversation.end
 
     @property
-    def _local(self) -> bool:
+    def local(self) -> bool:
         """Whether the client's bytes never leave this machine."""
-        return self._address is None or self._address.is_loopback
+        return self.address is None or self.address.is_loopback
+
+    @property
+    def private(self) -> bool:
+        """Whether a secret may be asked for."""
+        tls = self._listener.settings.tls
+        return self.local or self.end.secure is not None or tls.mode == "disable"
 
     def _set_address(self, host: str, port: int) -> None:
-        self._address, self.host = _parsed(host)
+        self.address, self.host = _parsed(host)
         self.source = f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
     async def run(self) -> None:
@@ -138,7 +147,7 @@ class ClientLogin:
     async def _announced(self) -> None:
         """Take the PROXY header of a balancer that is believed."""
         networks = self._listener.settings.proxy_protocol
-        address = self._address
+        address = self.address
         if address is None or not any(address in network for network in networks):
             return
         header = ProxyHeader()
@@ -152,7 +161,7 @@ class ClientLogin:
         """Everything up to the start-up packet; None: it was a cancel request, and is done."""
         reader = ClientStartup()
         end = self.end
-        context = None if self._address is None else self._listener.tls
+        context = None if self.address is None else self._listener.tls
         while True:
             for event in reader.receive_data(await self.conversation.chunk()):
                 if isinstance(event, SslRequested):
@@ -191,7 +200,8 @@ class ClientLogin:
         name = intern(startup.parameters["database"])
         # Shared by all who come as the same: an idle client is to cost next to nothing.
         principal = Principal(intern(startup.parameters["user"]), self.host)
-        place = await self._authenticate(name, principal)
+        place, admission = await self._authenticate(name, principal)
+        principal = admission.principal
         listener.verified(self)
         pool = listener.pools.get(place.server, place.database)
         settings = settings.stamped(principal.user)
@@ -206,6 +216,7 @@ class ClientLogin:
             name,
             pool,
             settings,
+            admission.term,
         )
         await self._admit(session)
 
@@ -245,7 +256,7 @@ class ClientLogin:
     def _demand_tls(self) -> None:
         """Refuse a client that comes without the TLS it must have."""
         mode = self._listener.settings.tls.mode
-        if self._address is None or mode in ("disable", "prefer"):
+        if self.address is None or mode in ("disable", "prefer"):
             return
         if self.end.secure is None:
             raise Fatal(
@@ -260,51 +271,43 @@ class ClientLogin:
                 hint="Connect with sslcert and sslkey of a certificate that client_ca signed.",
             )
 
-    async def _authenticate(self, name: str, principal: Principal) -> Place:
+    async def _authenticate(self, name: str, principal: Principal) -> tuple[Place, Admission]:
         """
         Find out whether the client is who it says, and may go where it wants.
 
         What there is behind the name is told after a good login only.
         """
         listener = self._listener
-        place = listener.directory.find(name)
-        if not listener.directory.lets_in(place, self._address):
+        directory = listener.directory
+        place = await directory.look_up(name)
+        if not directory.lets_in(place, self.address):
             raise Fatal(
                 "28000",
                 f'connections from {self.host} to database "{name}" are not allowed',
                 hint="The connection's `allow` must name this address.",
             )
-        if place is not None and "trust" in place.connection.auth and self._local:
-            pass
-        else:
-            password = await self._ask_password(principal)
+        way = listener.ways[directory.auth_for(place)]
+        try:
+            admission = await way.admit(self, place, principal)
+        except Fatal as fatal:
             if place is None:
-                await listener.verifier.refuse(principal, f'no connection serves database "{name}"')
-                raise AssertionError
-            if "backend" not in place.connection.auth:
-                await listener.verifier.refuse(
-                    principal, "auth: trust is for loopback clients only"
-                )
-            await listener.verifier.verify(place.server, place.database, password, principal)
+                fatal.reason += f' (no connection serves database "{name}")'
+            raise
+        assert place is not None, "a way let a client into nowhere"
         if not place.served:
             raise Fatal("3D000", f'database "{name}" does not exist')
-        if not lets_user_in(place.connection, principal.user):
+        user = admission.principal.user
+        if not lets_user_in(place.connection, user):
             raise Fatal(
                 "28000",
-                f'user "{principal.user}" is not allowed to use database "{name}"',
+                f'user "{user}" is not allowed to use database "{name}"',
                 hint="The connection's `users` must name this user.",
             )
-        return place
+        return place, admission
 
-    async def _ask_password(self, principal: Principal) -> bytes:
-        """Ask for the password in clear, where nobody can listen."""
-        if not (self._local or self.end.secure or self._listener.settings.tls.mode == "disable"):
-            raise Fatal(
-                "28000",
-                f"a password is asked for inside TLS only, and {self.host} came without",
-                hint="Connect with sslmode=require, or stronger.",
-            )
-        self.end.write(messages.authentication_cleartext())
+    async def ask(self, request: bytes, answer: str = "password response") -> bytes:
+        """See L{Stranger<proxyd.postgres.admission.Stranger>}."""
+        self.end.write(request)
         self._listener.asked(self)
         reader = MessageReader(PASSWORD_LIMIT + 1)  # and its NUL
         reader.feed(self.conversation.take_early())
@@ -321,8 +324,5 @@ class ClientLogin:
         if kind == messages.TERMINATE_TYPE:
             raise _HungUp
         if kind != messages.PASSWORD:
-            raise PgProtocolError(f"expected password response, got message type {kind}")
-        password = messages.parse_password(body)
-        if not password:
-            raise wrong_password(principal.user, "an empty password")
-        return password
+            raise PgProtocolError(f"expected {answer}, got message type {kind}")
+        return body

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from proxyd.net.end import End
 from proxyd.net.relay import join
 from proxyd.net.tasks import spawn
+from proxyd.postgres.admission import Term
 from proxyd.postgres.answers import Fatal, lost_server, shutdown
 from proxyd.postgres.departure import Departure
 from proxyd.postgres.leasing import Leasing, State
@@ -51,6 +52,7 @@ class ClientSession(Leasing):
         "database",
         "end",
         "pid",
+        "term",
     )
 
     def __init__(
@@ -63,15 +65,18 @@ class ClientSession(Leasing):
         database: str,
         pool: Pool,
         settings: Settings,
+        term: Term | None = None,
     ) -> None:
         """
         @param number: what the log and the API call it
         @param source: the client's address, with the port
         @param database: the name that the client asked for
+        @param term: what ends the session before its client does
         """
         super().__init__(listener, number, principal, source, pool, settings)
         self.end = end
         self.database = database
+        self.term = term
         self.began = listener.clock.seconds()
         self.pid = 0
         self.cancel_key = b""

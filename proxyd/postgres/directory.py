@@ -18,6 +18,8 @@ from proxyd.postgres.server import Server
 
 _REGISTERED = re.compile(r"db_[0-9]+")
 
+_USUAL_AUTH = ("backend",)
+
 Address = IPv4Address | IPv6Address
 
 
@@ -48,11 +50,17 @@ class Directory:
     def __init__(self, servers: Mapping[str, Server]) -> None:
         """@param servers: by the connection's name"""
         self._servers = dict(servers)
+        auths = {server.connection.auth for server in servers.values()}
+        self._auth_of_none = auths.pop() if len(auths) == 1 else _USUAL_AUTH
 
     @property
     def servers(self) -> Mapping[str, Server]:
         """The servers by the connection's name."""
         return self._servers
+
+    async def look_up(self, name: str) -> Place | None:
+        """What stands behind the name that a client asks for; None: nothing."""
+        return self.find(name)
 
     def find(self, name: str) -> Place | None:
         """What stands behind a name; None: nothing."""
@@ -65,6 +73,16 @@ class Directory:
         fixed = connection.dsn.database
         served = connection.databases is None or _matches(name, connection.databases)
         return Place(server, name if fixed is None else fixed, served)
+
+    def auth_for(self, place: Place | None) -> tuple[str, ...]:
+        """
+        How clients of a place log in.
+
+        For a name that stands for nothing it is what all connections have in
+        common, else by a password: so the question tells as little as it can
+        of which names there are.
+        """
+        return self._auth_of_none if place is None else place.connection.auth
 
     def lets_in(self, place: Place | None, address: Address | None) -> bool:
         """

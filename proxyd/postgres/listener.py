@@ -20,6 +20,7 @@ from proxyd.net.link import Link
 from proxyd.net.listening import Acceptor, open_listener
 from proxyd.net.tasks import spawn
 from proxyd.postgres.answers import Fatal
+from proxyd.postgres.authentication import ways
 from proxyd.postgres.backend_login import Verifier
 from proxyd.postgres.cancel import CancelKeys
 from proxyd.postgres.client_login import ClientLogin
@@ -47,6 +48,7 @@ class PostgresListener(Service):
     @ivar settings: the C{postgres} section in force
     @ivar tls: how TLS is spoken to clients; None: not at all
     @ivar directory: the databases there are
+    @ivar ways: how clients may authenticate, by what C{auth} says
     @ivar ready: new clients may come in
     @ivar draining: no new clients, and those that are here go when they can
     """
@@ -68,7 +70,7 @@ class PostgresListener(Service):
         self.tls = tls
         self.directory = directory
         self.pools = pools
-        self.verifier = Verifier(self.clock)
+        self.ways = ways(Verifier(self.clock))
         self.keys: CancelKeys[ClientSession] = CancelKeys()
         self.ready = False
         self.draining = False

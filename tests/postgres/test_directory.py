@@ -78,6 +78,22 @@ class FindTests(SynchronousTestCase):
         self.assertIsNone(directory(connection("shop")).find("other"))
 
 
+class AuthTests(SynchronousTestCase):
+    """How clients log in."""
+
+    def test_nothing(self) -> None:
+        """A name of nothing is asked as all are, or for a password where they differ."""
+        cert, trust = connection("a", auth=("cert",)), connection("b", auth=("trust",))
+        self.assertEqual(directory(cert).auth_for(None), ("cert",))
+        self.assertEqual(directory(cert, trust).auth_for(None), ("backend",))
+        self.assertEqual(directory().auth_for(None), ("backend",))
+
+    def test_place(self) -> None:
+        """A place's own."""
+        names = directory(connection("a", auth=("cert",)), connection("b", auth=("trust",)))
+        self.assertEqual(names.auth_for(names.find("b")), ("trust",))
+
+
 class LetsInTests(SynchronousTestCase):
     """Which addresses may come at all."""
 

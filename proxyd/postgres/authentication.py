@@ -1,0 +1,32 @@
+"""
+The ways to authenticate, by what C{auth:} says.
+
+To add one: a file of its own with a L{Way<proxyd.postgres.admission.Way>} (or a
+L{PasswordCheck<proxyd.postgres.password_prompt.PasswordCheck>}), and one entry
+in L{ways}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from proxyd.postgres.admission import Way
+from proxyd.postgres.backend_login import BackendCheck, Verifier
+from proxyd.postgres.password_prompt import ByPassword
+from proxyd.postgres.trust_login import Trust
+
+Ways = Mapping[tuple[str, ...], Way]
+"""What is done for each value that a connection's C{auth} may have."""
+
+
+def ways(verifier: Verifier) -> Ways:
+    """
+    All ways to authenticate that there are.
+
+    @param verifier: asks servers whether a password is right
+    """
+    backend = BackendCheck(verifier)
+    return {
+        ("backend",): ByPassword(backend),
+        ("trust",): Trust(verifier),
+    }
