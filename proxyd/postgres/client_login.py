@@ -9,6 +9,7 @@ password.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import ip_address
 from sys import intern
@@ -225,14 +226,14 @@ class ClientLogin:
         conversation = self.conversation
         self._listener.begun(session)
         try:
-            parameters = told(session.pool, session.settings)
+            parameters: Mapping[str, str] | None = told(session.pool, session.settings)
             if parameters is None:
                 # While a server is waited for, a client that goes away must not keep its place.
                 conversation.stirred = lambda: self._stirred(session)
                 if not conversation.early:
                     self.end.resume()
                 try:
-                    parameters = (await session.lease()).parameters
+                    parameters = await session.leased()
                 finally:
                     conversation.stirred = None
             if conversation.lost:

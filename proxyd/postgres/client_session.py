@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from proxyd.net.end import End
 from proxyd.net.relay import join
-from proxyd.net.tasks import spawn
 from proxyd.postgres.admission import Term
 from proxyd.postgres.answers import Fatal, lost_server, shutdown
 from proxyd.postgres.departure import Departure
@@ -145,21 +144,17 @@ class ClientSession(Leasing):
             self.close("the client said goodbye")
             return
         self.state = State.WAITING
-        spawn(self._serve(data), _log, "getting a server connection")
+        self.lease(data, self._served)
 
-    async def _serve(self, early: bytes) -> None:
-        """Lease a server for the first message."""
-        try:
-            await self.lease(early)
-        except CancelledError:
-            if self.state is State.WAITING:
-                self._refuse(early)
-            return
-        except Fatal as fatal:
-            self.fail(fatal)
-            return
-        if self.state is State.WAITING:
-            self._join()
+    def _served(self, error: BaseException | None) -> None:
+        """A server was leased for the first message, or could not be."""
+        if isinstance(error, Fatal):
+            self.fail(error)
+        elif self.state is State.WAITING:
+            if error is None:
+                self._join()
+            else:
+                self._refuse()
 
     def _join(self) -> None:
         lease = self._lease
@@ -292,8 +287,9 @@ class ClientSession(Leasing):
             done.callback(None)
         return done
 
-    def _refuse(self, early: bytes) -> None:
+    def _refuse(self) -> None:
         """The request was cancelled before a server had it: skip it, and wait for the next."""
+        early, self._rest = self._rest, b""
         self.end.write(error_response("ERROR", "57014", "canceling statement due to user request"))
         if self.state is State.CLOSED:
             return
@@ -342,8 +338,7 @@ class ClientSession(Leasing):
         self.state = State.CLOSED
         if self._departure is not None:
             self._departure.stop()
-        if self._acquiring is not None:
-            self._acquiring.cancel()
+        self._stop_waiting()
         for done in self._cancels:
             done.callback(None)
         self._cancels = ()

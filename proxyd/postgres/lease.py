@@ -12,25 +12,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from proxyd.config.model import Connection
-from proxyd.errors import DialError, ProtocolError
+from proxyd.errors import DialError
 from proxyd.net.tasks import spawn
 from proxyd.postgres.conversation import Lost
 from proxyd.postgres.pool import Pool
-from proxyd.postgres.server_connection import Failed, ServerConnection
+from proxyd.postgres.server_connection import Message, ServerConnection, settings_batch
 from proxyd.postgres.settings import Setting
 from proxyd.wire.pg import messages
-from proxyd.wire.pg.flow import Flow
+from proxyd.wire.pg.flow import IDLE, Flow
 
 _log = Logger()
 
-_DISCARDED = (messages.COMMAND_COMPLETE, b"DISCARD ALL\0")
+_DISCARD_ALL = messages.query("DISCARD ALL")
+_ROLLBACK = messages.query("ROLLBACK")
 _READY_IDLE = (messages.READY_FOR_QUERY, b"I")
-_ROLLED_BACK = (messages.COMMAND_COMPLETE, b"ROLLBACK\0")
+_DISCARDED = [(messages.COMMAND_COMPLETE, b"DISCARD ALL\0"), _READY_IDLE]
+_ROLLED_BACK = [(messages.COMMAND_COMPLETE, b"ROLLBACK\0"), _READY_IDLE]
+
+Prepared = Callable[[bytes, Exception | None], None]
+Finished = Callable[["Lease", str], None]
 
 
 class Lease:
@@ -40,6 +45,18 @@ class Lease:
     @ivar server: the connection
     @ivar flow: what client and server owe each other on it
     """
+
+    __slots__ = (
+        "_cancelling",
+        "_clock",
+        "_finished",
+        "_pool",
+        "_settings",
+        "_unscanned",
+        "_watchers",
+        "flow",
+        "server",
+    )
 
     def __init__(
         self,
@@ -54,26 +71,38 @@ class Lease:
         @param on_statement: see L{Flow}
         """
         self.server = server
-        self.flow = Flow(self._note_parameter, on_error, on_statement)
+        self.flow = Flow(server.note_parameter, on_error, on_statement)
         self._pool = pool
         self._settings: Connection = pool.settings
         self._clock = clock
         self._cancelling = False
         self._unscanned = b""
         self._watchers: list[Deferred[None]] = []
+        self._finished: Finished | None = None
 
-    async def prepare(self, settings: Sequence[Setting], early: bytes = b"") -> bytes:
+    def prepare(self, settings: Sequence[Setting], early: bytes, prepared: Prepared) -> None:
         """
         Put the client's settings on the server.
 
         @param early: the client's first bytes, sent right behind them: only
             where it is known that the settings are good ones
-        @return: the start of a message that can't be sent yet
-        @raise Failed, Lost, ProtocolError: see L{ServerConnection.run}
+        @param prepared: called with the start of a message that can't be sent
+            yet, and with what went wrong: see L{ServerConnection.run}
         """
-        sent = self.flow.client.scan(early, len(early)) if early else 0
-        await self.server.configure(settings, early[:sent])
-        return b"" if self.flow.client.stopped else early[sent:]
+        rest = b""
+        if early:
+            sent = self.flow.client.scan(early, len(early))
+            if sent < len(early):
+                early, rest = early[:sent], early[sent:]
+                if self.flow.client.stopped:
+                    rest = b""
+        if settings:
+            batch = settings_batch(tuple(settings))
+            self.server.ask(batch, lambda _, error: prepared(rest, error), early)
+            return
+        if early:
+            self.server.end.write(early)
+        prepared(rest, None)
 
     @property
     def busy(self) -> bool:
@@ -111,67 +140,122 @@ class Lease:
             for watcher in watchers:
                 watcher.callback(None)
 
-    async def finish(self) -> str:
+    def finish(self, finished: Finished) -> None:
         """
         End the lease: the connection goes back to the pool, or is closed.
 
         The two Ends must have been parted.
 
-        @return: why it was closed; empty when it went back
+        @param finished: called with the lease, and with the reason why its
+            connection was closed: empty when it went back
         """
-        try:
-            reason = await self._settle()
-        except (Lost, ProtocolError, Failed) as error:
-            reason = str(error)
-        except CancelledError:
-            reason = "proxyd stops"
-        except Exception:
-            _log.failure("a lease could not be ended in order")
-            reason = "internal error"
-        if not reason:
-            self._pool.give_back(self.server)
-            return ""
-        if reason != "reset: close":
-            self._pool.counters.reset_failures += 1
-        if self.flow.reusable and not self.server.end.closed:
-            self.server.goodbye()
-        else:
-            self.server.abort()
-        self._pool.discard(self.server)
-        return reason
-
-    async def _settle(self) -> str:
-        """Bring the server to rest and reset it; why that can't be, or nothing."""
-        flow, end = self.flow, self.server.end
-        if end.closed:
-            return "it was lost"
-        if self.busy:
-            await self.cancel()
+        self._finished = finished
+        if self.server.end.closed:
+            self._over("it was lost")
+        elif self.busy:
+            self.cancel().addCallback(lambda _: self._clear())
         elif self._cancelling:
-            await self.cancel_done()
-        if flow.doubt:
-            return flow.doubt
+            self.cancel_done().addCallback(lambda _: self._clear())
+        else:
+            self._clear()
+
+    def give_up(self) -> None:
+        """Close the connection of a lease that is being finished: there is no time left."""
+        self.server.conversation.ignore()
+        self._over("proxyd stops")
+
+    def _clear(self) -> None:
+        """No cancel request is under way: see what the client left behind."""
+        flow, end = self.flow, self.server.end
+        if self._finished is None:
+            return
         self._unscanned = end.take_held()
-        if end.pending or not flow.client.at_border:
-            return "a message was left half sent"
-        if flow.batch_open:
+        if flow.doubt:
+            self._over(flow.doubt)
+        elif end.pending or not flow.client.at_border:
+            self._over("a message was left half sent")
+        elif flow.batch_open:
             # A Sync of ours would commit what the client has not: the server's own
             # answer to a client that goes is to abort, and so it is to this one.
-            return "an extended batch was left open"
-        if flow.copying:
-            self._say(messages.copy_fail("the client went away"))
-        doubt = await self._hear_out()
-        if doubt:
-            return doubt
+            self._over("an extended batch was left open")
+        else:
+            if flow.copying:
+                self._say(messages.copy_fail("the client went away"))
+            if self._silent:
+                self._reset()
+            else:
+                self.server.deadlines.add(self.server.conversation)
+                self.server.conversation.hear(self)
+
+    @property
+    def _silent(self) -> bool:
+        """Whether the server has said all that it had to say."""
+        flow = self.flow
+        return not self._unscanned and flow.server.at_border and flow.answered
+
+    def heard(self, data: bytes) -> None:
+        """Throw away what the server still had to say."""
+        flow = self.flow
+        data = self._unscanned + data
+        try:
+            seen = flow.server.scan(data, len(data))
+        except Exception:
+            _log.failure("a lease could not be ended in order")
+            self._over("internal error")
+            return
+        self._unscanned = data[seen:]
+        if flow.doubt:
+            self._over(flow.doubt)
+        elif self._silent:
+            self.server.deadlines.discard(self.server.conversation)
+            self._reset()
+        else:
+            self.server.conversation.hear(self)
+
+    def unheard(self, reason: str) -> None:
+        """It broke off, or did not come to an end in C{connect_timeout}."""
+        self._over(reason)
+
+    def _reset(self) -> None:
+        """All is said: make the connection as good as new."""
         if self._settings.reset == "close":
-            return "reset: close"
-        if flow.status != ord("I"):
-            if await self.server.run(messages.query("ROLLBACK")) != [_ROLLED_BACK, _READY_IDLE]:
-                return "ROLLBACK was not answered as it should be"
-            flow.status = ord("I")
-        if await self.server.run(messages.query("DISCARD ALL")) != [_DISCARDED, _READY_IDLE]:
-            return "DISCARD ALL was not answered as it should be"
-        return ""
+            self._over("reset: close")
+        elif self.flow.status != IDLE:
+            self.server.ask(_ROLLBACK, self._rolled_back)
+        else:
+            self.server.ask(_DISCARD_ALL, self._discarded)
+
+    def _rolled_back(self, answer: list[Message], error: Exception | None) -> None:
+        if error is None and answer == _ROLLED_BACK:
+            self.flow.status = IDLE
+            self.server.ask(_DISCARD_ALL, self._discarded)
+        else:
+            self._over(str(error or "ROLLBACK was not answered as it should be"))
+
+    def _discarded(self, answer: list[Message], error: Exception | None) -> None:
+        if error is None and answer == _DISCARDED:
+            self._over("")
+        else:
+            self._over(str(error or "DISCARD ALL was not answered as it should be"))
+
+    def _over(self, reason: str) -> None:
+        """Give the connection back, or close it, once."""
+        finished, self._finished = self._finished, None
+        if finished is None:
+            return
+        server, pool = self.server, self._pool
+        if not reason:
+            pool.give_back(server)
+        else:
+            server.deadlines.discard(server.conversation)
+            if reason != "reset: close":
+                pool.counters.reset_failures += 1
+            if self.flow.reusable and not server.end.closed:
+                server.goodbye()
+            else:
+                server.abort()
+            pool.discard(server)
+        finished(self, reason)
 
     def cancel_done(self) -> Deferred[None]:
         """Fires when no cancel request is under way."""
@@ -186,26 +270,3 @@ class Lease:
         """Send in the client's stead."""
         self.flow.client.scan(data, len(data))
         self.server.end.write(data)
-
-    async def _hear_out(self) -> str:
-        """
-        Read what the server still has to say, and throw it away.
-
-        @return: the flow's doubt
-        @raise Lost: it broke off, or did not come to an end in C{connect_timeout}
-        """
-        flow, conversation = self.flow, self.server.conversation
-        self.server.deadlines.add(conversation)
-        try:
-            while not (flow.answered and flow.server.at_border and not self._unscanned):
-                data = self._unscanned + await conversation.chunk()
-                seen = flow.server.scan(data, len(data))
-                self._unscanned = data[seen:]
-                if flow.doubt:
-                    break
-        finally:
-            self.server.deadlines.discard(conversation)
-        return flow.doubt
-
-    def _note_parameter(self, body: bytes) -> None:
-        self.server.note_parameter(body)

@@ -4,16 +4,15 @@ The part of a session that gets a server for it, and gives it back.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import Enum, unique
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from proxyd.errors import ProtocolError
-from proxyd.net.tasks import spawn
 from proxyd.postgres.answers import Fatal, lost_server
-from proxyd.postgres.conversation import Lost
 from proxyd.postgres.lease import Lease
 from proxyd.postgres.pool import Pool
 from proxyd.postgres.server_connection import Failed, ServerConnection
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from proxyd.postgres.listener import PostgresListener
 
 _log = Logger()
+
+Leased = Callable[[BaseException | None], None]
 
 _ATTEMPTS = 3
 """Server connections that are tried when one after the other turns out to be dead."""
@@ -89,57 +90,38 @@ class Leasing:
         self._rest = b""
         self._lines: SessionLines | None = None
 
-    async def lease(self, early: bytes = b"") -> ServerConnection:
+    def lease(self, early: bytes, leased: Leased) -> None:
         """
         Get a server connection, with the client's settings on it.
 
         @param early: the client's first bytes; sent ahead where that is safe,
             else kept for the join
-        @raise Fatal: there is none to be had, or a setting was refused
+        @param leased: called with None when it is there, else with why not: a
+            Fatal (there is none to be had, or a setting was refused), or
+            CancelledError
         """
-        # Settings whose effect is known are good: what follows them need not wait.
-        # A role is known to nobody: whatever it is refused for must not run without it.
-        safe = told(self.pool, self.settings) is not None and not self.settings.sets_role
-        ahead = early if safe else b""
-        for attempt in range(_ATTEMPTS):
-            server = await self._acquire()
-            lease = self._new_lease(server)
-            fatal: Fatal | None = None
-            try:
-                settings = wanted(self.settings, server.parameters)
-                self._rest = await lease.prepare(settings, ahead)
-                learn(self.pool, self.settings, server.parameters)
-            except Failed as failed:
-                error = failed.error
-                fatal = Fatal(error.sqlstate, error.message, error.detail, error.hint)
-            except (Lost, ProtocolError) as broken:
-                fatal = lost_server(str(broken))
-                server.abort()
-                if not ahead and attempt + 1 < _ATTEMPTS and self.state is not State.CLOSED:
-                    # It had died unseen, and no byte of the client's was sent: another will do.
-                    self.pool.discard(server)
-                    continue
-            break
-        if not ahead:
-            self._rest = early
-        if self.state is State.CLOSED:
-            self._give_back(lease)
-            raise CancelledError
-        self._lease = lease
-        if fatal is not None:
-            raise fatal
-        return server
+        self._rest = early
+        _Getting(self, leased).begin()
 
-    async def _acquire(self) -> ServerConnection:
-        """Wait for a connection of the pool; L{cancel} and the session's end break it off."""
-        self._use(self.pool.current)
-        self._acquiring = self.pool.acquire()
-        try:
-            server = await self._acquiring
-        finally:
-            self._acquiring = None
-        self._use(self.pool.holder_of(server))
-        return server
+    def leased(self) -> Deferred[Mapping[str, str]]:
+        """The same without first bytes, to be awaited: what the server tells of itself."""
+        done: Deferred[Mapping[str, str]] = Deferred(lambda _: self._stop_waiting())
+
+        def leased(error: BaseException | None) -> None:
+            if done.called:
+                return
+            if error is None and self._lease is not None:
+                done.callback(self._lease.server.parameters)
+            else:
+                done.errback(error or CancelledError())
+
+        self.lease(b"", leased)
+        return done
+
+    def _stop_waiting(self) -> None:
+        """Give up the place in the pool's queue, if there is one."""
+        if self._acquiring is not None:
+            self._acquiring.cancel()
 
     def _use(self, pool: Pool) -> None:
         """Belong to this pool: another one when the configuration was changed."""
@@ -158,13 +140,92 @@ class Leasing:
 
     def _give_back(self, lease: Lease) -> None:
         """End a lease; the listener's stop waits for it."""
-        self._listener.finishing(spawn(self._finish(lease), _log, "ending a lease"))
+        self._listener.finishing(lease)
+        lease.finish(self._given_back)
 
-    async def _finish(self, lease: Lease) -> None:
-        reason = await lease.finish()
+    def _given_back(self, lease: Lease, reason: str) -> None:
+        self._listener.finished(lease)
         if reason:
             _log.debug(
                 "session {number}: its server connection was closed: {reason}",
                 number=self.number,
                 reason=reason,
             )
+
+
+class _Getting:
+    """A server connection on its way to a session."""
+
+    __slots__ = ("_ahead", "_attempts", "_lease", "_leased", "_session")
+
+    def __init__(self, session: Leasing, leased: Leased) -> None:
+        self._session = session
+        self._leased = leased
+        self._lease: Lease | None = None
+        self._attempts = 0
+        self._ahead = b""
+
+    def begin(self) -> None:
+        """Take a connection that is idle, or wait for one."""
+        session = self._session
+        pool = session.pool
+        if pool.replaced:
+            session._use(pool.current)
+            pool = session.pool
+        server = pool.take()
+        if server is not None:
+            self._prepare(server)
+            return
+        place = session._acquiring = pool.acquire()
+        place.addCallback(self._acquired).addErrback(self._not_acquired)
+
+    def _acquired(self, server: ServerConnection) -> None:
+        session = self._session
+        session._acquiring = None
+        session._use(session.pool.holder_of(server))
+        self._prepare(server)
+
+    def _not_acquired(self, failure: Failure) -> None:
+        self._session._acquiring = None
+        error = failure.value
+        if not isinstance(error, (Fatal, CancelledError)):
+            _log.failure("getting a server connection failed", failure)
+            error = lost_server("internal error")
+        self._leased(error)
+
+    def _prepare(self, server: ServerConnection) -> None:
+        """Put the settings on it."""
+        session = self._session
+        self._attempts += 1
+        # Settings whose effect is known are good: what follows them need not wait.
+        # A role is known to nobody: whatever it is refused for must not run without it.
+        safe = told(session.pool, session.settings) is not None and not session.settings.sets_role
+        self._ahead = session._rest if safe else b""
+        lease = self._lease = session._new_lease(server)
+        lease.prepare(wanted(session.settings, server.parameters), self._ahead, self._prepared)
+
+    def _prepared(self, rest: bytes, error: Exception | None) -> None:
+        session, lease = self._session, self._lease
+        assert lease is not None
+        fatal: Fatal | None = None
+        if error is None:
+            learn(session.pool, session.settings, lease.server.parameters)
+        elif isinstance(error, Failed):
+            said = error.error
+            fatal = Fatal(said.sqlstate, said.message, said.detail, said.hint)
+        else:
+            fatal = lost_server(str(error))
+            lease.server.abort()
+            if not self._ahead and self._attempts < _ATTEMPTS and session.state is not State.CLOSED:
+                # It had died unseen, and no byte of the client's was sent: another will do.
+                session.pool.discard(lease.server)
+                self.begin()
+                return
+        if self._ahead:
+            session._rest = rest
+        if session.state is State.CLOSED:
+            session._give_back(lease)
+            self._leased(CancelledError())
+            return
+        session._lease = lease
+        self._leased(fatal)

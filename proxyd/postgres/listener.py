@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from OpenSSL import SSL
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger, LogLevel
 
 from proxyd.config.model import Log, Postgres
@@ -89,7 +89,8 @@ class PostgresListener(Service):
         self._silent: dict[ClientLogin, None] = {}
         self._asked: dict[ClientLogin, None] = {}
         self._spoken: set[ClientLogin] = set()
-        self._finishing: set[Deferred[None]] = set()
+        self._finishing: dict[Lease, None] = {}
+        self._stopped: Deferred[None] | None = None
         self._empty: list[Deferred[None]] = []
 
     def use_log(self, log: Log) -> None:
@@ -171,10 +172,18 @@ class PostgresListener(Service):
         self._acceptors.clear()
         self.abort("proxyd stops")
         # What their servers still do is cancelled, before the pools close under them.
-        leaving = DeferredList(list(self._finishing))
-        leaving.addTimeout(STOP_TIME, self.clock, lambda *_: None)
-        await leaving
+        await self._leases_over()
         self._deadlines.stop()
+
+    async def _leases_over(self) -> None:
+        """Wait until all leases are ended, at most L{STOP_TIME}."""
+        if self._finishing:
+            stopped = self._stopped = Deferred()
+            stopped.addTimeout(STOP_TIME, self.clock, lambda *_: None)
+            await stopped
+            self._stopped = None
+        for lease in list(self._finishing):
+            lease.give_up()
 
     def stopService(self) -> Deferred[None]:
         """Close the listening sockets, and all sessions that are still there."""
@@ -262,10 +271,15 @@ class PostgresListener(Service):
 
     # Clients that are in
 
-    def finishing(self, lease: Deferred[None]) -> None:
+    def finishing(self, lease: Lease) -> None:
         """A lease is about to end; a stop waits for it."""
-        self._finishing.add(lease)
-        lease.addBoth(lambda _: self._finishing.discard(lease))
+        self._finishing[lease] = None
+
+    def finished(self, lease: Lease) -> None:
+        """A lease has ended."""
+        self._finishing.pop(lease, None)
+        if self._stopped is not None and not self._finishing:
+            self._stopped.callback(None)
 
     def begun(self, session: ClientSession) -> None:
         """A client logged in."""

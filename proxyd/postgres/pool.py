@@ -36,6 +36,7 @@ _log = Logger()
 JITTER = 0.1
 """By how much of itself a lifetime is shortened at most, so that not all end at once."""
 
+_NOTHING = messages.query("")
 _STARTING_UP = "57P03"
 _SERVICE = Principal("", "proxyd")
 
@@ -64,6 +65,11 @@ class Pool(PoolGauges):
         _log.info("pool {pool} made", pool=self.name)
 
     @property
+    def replaced(self) -> bool:
+        """Whether leases are had from an heir now."""
+        return self._heir is not None
+
+    @property
     def current(self) -> Pool:
         """The pool that leases are had from now: this one, or its heir's heir."""
         pool = self
@@ -88,18 +94,27 @@ class Pool(PoolGauges):
         opened. Cancel it to give up the place. What is had belongs to
         L{holder_of} it, which is an heir when this pool was closed meanwhile.
         """
+        server = self.take()
+        if server is not None:
+            return succeed(server)
         self.counters.acquire_count += 1
         self._last_used = self._clock.seconds()
         if self._closed:
             return fail(shutdown("the pool was closed"))
-        if not self._queue:
-            server = self._take_idle()
-            if server is not None:
-                return succeed(server)
         self.counters.acquire_waited += 1
         place = self._queue.join()
         self._open_wanted()
         return place
+
+    def take(self) -> ServerConnection | None:
+        """The same, if it can be had at once: nobody waits, and one is idle."""
+        if self._closed or self._queue:
+            return None
+        server = self._take_idle()
+        if server is not None:
+            self.counters.acquire_count += 1
+            self._last_used = self._clock.seconds()
+        return server
 
     def give_back(self, server: ServerConnection) -> None:
         """Take back a connection whose lease is over, and which was reset."""
@@ -292,7 +307,7 @@ class Pool(PoolGauges):
     async def _check(self, server: ServerConnection) -> None:
         """See whether an idle connection still answers."""
         try:
-            await server.run(messages.query(""))
+            await server.run(_NOTHING)
         except Exception as error:
             if not isinstance(error, (Lost, Failed, ProtocolError)):
                 _log.failure("pool {pool}: health check", pool=self.name)

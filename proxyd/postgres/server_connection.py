@@ -2,13 +2,15 @@
 One logged-in connection to a server, as long as proxyd itself talks on it.
 
 While a client is joined to it the link carries the bytes; before and after,
-the few statements of our own (settings, reset, health check) go by L{run}.
+the few statements of our own (settings, reset, health check) go by L{ServerConnection.ask}.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
+
+from twisted.internet.defer import Deferred
 
 from proxyd.errors import ProtocolError
 from proxyd.net.deadlines import Deadlines
@@ -17,11 +19,21 @@ from proxyd.postgres.conversation import Conversation, Lost
 from proxyd.target import Target
 from proxyd.wire.pg import messages
 from proxyd.wire.pg.errors import ServerMessage, parse_error
-from proxyd.wire.pg.framing import MessageReader
+from proxyd.wire.pg.framing import MessageReader, whole_messages
 from proxyd.wire.pg.login import LoginDone
 
 _CLOSE_UNNAMED = b"C\0\0\0\6S\0"
 _STATUSES = (b"I", b"T", b"E")
+_PLAIN = frozenset(range(256)) - {
+    messages.PARAMETER_STATUS,
+    messages.ERROR_RESPONSE,
+    messages.NOTIFICATION_RESPONSE,
+    messages.NOTICE_RESPONSE,
+}
+
+Message = tuple[int, bytes]
+Answered = Callable[[list[Message], Exception | None], None]
+"""C{(messages, None)}, or nothing and what went wrong."""
 
 ANSWER_LIMIT = 1024 * 1024
 """The longest message, and the longest whole answer, that a statement of our own may have."""
@@ -117,69 +129,40 @@ class ServerConnection:
         name, value = messages.parse_parameter_status(body)
         self.parameters[name] = value
 
-    async def run(self, request: bytes, ahead: bytes = b"") -> list[tuple[int, bytes]]:
+    def ask(self, request: bytes, answered: Answered, ahead: bytes = b"") -> None:
         """
         Send a request that one ReadyForQuery answers, and collect the answer.
 
         @param request: a Query, or an extended batch with its Sync
+        @param answered: called once with the messages of the answer, without
+            ParameterStatus and notices (the last one is the ReadyForQuery), or
+            with what went wrong: see L{run}
         @param ahead: what is sent right behind it; what the server says to that
             is left in the conversation
-        @return: the messages of the answer, without ParameterStatus and
-            notices; the last one is the ReadyForQuery
-        @raise Failed: the server answered with an error (all of the answer
-            has been read by then)
-        @raise Lost: the connection broke, or no answer came in C{connect_timeout}
-        @raise ProtocolError: the server sent what can't be an answer
         """
         self.end.write(request + ahead)
         self.deadlines.add(self.conversation)
-        try:
-            return await self._answer(bool(ahead))
-        finally:
-            self.deadlines.discard(self.conversation)
+        self.conversation.hear(_Answer(self, answered, bool(ahead)))
 
-    async def _answer(self, more: bool) -> list[tuple[int, bytes]]:
-        """Read up to the ReadyForQuery; C{more}: other answers may follow."""
-        reader = MessageReader(ANSWER_LIMIT)
-        answer: list[tuple[int, bytes]] = []
-        error: ServerMessage | None = None
-        size = 0
-        while True:
-            data = await self.conversation.chunk()
-            size += len(data)
-            if size > ANSWER_LIMIT:
-                raise ProtocolError("the server's answer to a statement of ours is too long")
-            reader.feed(data)
-            while (message := reader.next_message()) is not None:
-                kind, body = message
-                if kind == messages.PARAMETER_STATUS:
-                    self.note_parameter(body)
-                elif kind == messages.ERROR_RESPONSE:
-                    error = error or parse_error(body)
-                elif kind == messages.READY_FOR_QUERY:
-                    self.conversation.put_back(reader.trailing_data)
-                    if (self.conversation.early and not more) or body not in _STATUSES:
-                        raise ProtocolError("the server said more than it was asked")
-                    answer.append(message)
-                    if error is not None:
-                        raise Failed(error)
-                    return answer
-                elif kind == messages.NOTIFICATION_RESPONSE:
-                    raise ProtocolError("the server sent a notification to nobody")
-                elif kind != messages.NOTICE_RESPONSE:
-                    answer.append(message)
-
-    async def configure(self, settings: Sequence[tuple[str, str]], ahead: bytes = b"") -> None:
+    def run(self, request: bytes) -> Deferred[list[Message]]:
         """
-        Set settings for this session: values are bound, never part of the SQL.
+        The same, to be awaited.
 
-        @param ahead: as for L{run}
-        @raise Failed: the server refused a name or a value
+        Fails with L{Failed} where the server answered with an error (all of the
+        answer has been read by then), with L{Lost} where the connection broke
+        or no answer came in C{connect_timeout}, with a ProtocolError where the
+        server sent what can't be an answer.
         """
-        if settings:
-            await self.run(_settings_batch(tuple(settings)), ahead)
-        elif ahead:
-            self.end.write(ahead)
+        done: Deferred[list[Message]] = Deferred(lambda _: self.conversation.ignore())
+
+        def answered(answer: list[Message], error: Exception | None) -> None:
+            if error is None:
+                done.callback(answer)
+            else:
+                done.errback(error)
+
+        self.ask(request, answered)
+        return done
 
     def rest(self, stirred: Callable[[], None]) -> None:
         """Nobody uses it: C{stirred} is called when the server says something by itself."""
@@ -232,9 +215,77 @@ class ServerConnection:
         self.end.abort()
 
 
+class _Answer:
+    """Hears the answer to one statement of our own."""
+
+    __slots__ = ("_answer", "_answered", "_error", "_more", "_part", "_server", "_size")
+
+    def __init__(self, server: ServerConnection, answered: Answered, more: bool) -> None:
+        """@param more: other answers may follow"""
+        self._server = server
+        self._answered = answered
+        self._more = more
+        self._answer: list[Message] = []
+        self._error: ServerMessage | None = None
+        self._part = b""
+        self._size = 0
+
+    def heard(self, data: bytes) -> None:
+        """See L{Hearer<proxyd.postgres.conversation.Hearer>}."""
+        self._size += len(data)
+        try:
+            if self._size > ANSWER_LIMIT:
+                raise ProtocolError("the server's answer to a statement of ours is too long")
+            if not self._read(self._part + data if self._part else data):
+                self._server.conversation.hear(self)
+                return
+        except ProtocolError as error:
+            self._over([], error)
+            return
+        if self._error is None:
+            self._over(self._answer, None)
+        else:
+            self._over([], Failed(self._error))
+
+    def unheard(self, reason: str) -> None:
+        """See L{Hearer<proxyd.postgres.conversation.Hearer>}."""
+        self._over([], Lost(reason))
+
+    def _over(self, answer: list[Message], error: Exception | None) -> None:
+        self._server.deadlines.discard(self._server.conversation)
+        self._answered(answer, error)
+
+    def _read(self, data: bytes) -> bool:
+        """Take what has come; whether the ReadyForQuery is among it."""
+        found, used = whole_messages(data, ANSWER_LIMIT, messages.READY_FOR_QUERY)
+        for message in found:
+            kind, body = message
+            if kind in _PLAIN:
+                self._answer.append(message)
+            elif kind == messages.PARAMETER_STATUS:
+                self._server.note_parameter(body)
+            elif kind == messages.ERROR_RESPONSE:
+                self._error = self._error or parse_error(body)
+            elif kind == messages.NOTIFICATION_RESPONSE:
+                raise ProtocolError("the server sent a notification to nobody")
+        if not found or found[-1][0] != messages.READY_FOR_QUERY:
+            self._part = data[used:]
+            return False
+        conversation = self._server.conversation
+        if used < len(data):
+            conversation.put_back(data[used:])
+        if (conversation.early and not self._more) or found[-1][1] not in _STATUSES:
+            raise ProtocolError("the server said more than it was asked")
+        return True
+
+
 @lru_cache(maxsize=256)
-def _settings_batch(settings: tuple[tuple[str, str], ...]) -> bytes:
-    """The extended batch that makes these settings, and leaves no unnamed statement behind."""
+def settings_batch(settings: tuple[tuple[str, str], ...]) -> bytes:
+    """
+    The extended batch that makes these settings, and leaves no unnamed statement behind.
+
+    Values are bound, never part of the SQL.
+    """
     calls = ", ".join(
         f"pg_catalog.set_config(${2 * number + 1}, ${2 * number + 2}, false)"
         for number in range(len(settings))
@@ -249,4 +300,4 @@ def _settings_batch(settings: tuple[tuple[str, str], ...]) -> bytes:
     )
 
 
-__all__ = ["ANSWER_LIMIT", "Failed", "Lost", "ServerConnection"]
+__all__ = ["ANSWER_LIMIT", "Failed", "Lost", "ServerConnection", "settings_batch"]

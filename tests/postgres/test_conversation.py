@@ -10,6 +10,19 @@ from tests.postgres.client import until
 from tests.postgres.scene import SceneTestCase, client_tls, pair
 
 
+class Told:
+    """Hears, and remembers."""
+
+    def __init__(self) -> None:
+        self.all: list[str] = []
+
+    def heard(self, data: bytes) -> None:
+        self.all.append(data.decode())
+
+    def unheard(self, reason: str) -> None:
+        self.all.append(reason)
+
+
 class ConversationTests(SceneTestCase):
     """A handshake reads chunk after chunk."""
 
@@ -109,6 +122,33 @@ class ConversationTests(SceneTestCase):
             pass
         self.far.send(b"word")
         self.assertEqual(await talk.chunk(), b"word")
+        talk.end.abort()
+
+    async def test_hearer(self) -> None:
+        """A hearer gets what comes next, once; what is here already at once; and the end."""
+        talk, told = self.begin(), Told()
+        talk.hear(told)
+        self.far.send(b"one")
+        await until(lambda: told.all, "the word")
+        talk.put_back(b"two")
+        talk.hear(told)
+        talk.hear(told)
+        self.far.close()
+        await until(lambda: len(told.all) == 3, "the end")
+        talk.hear(told)
+        end = "closed the connection"
+        self.assertEqual(told.all, ["one", "two", end, end])
+        talk.end.abort()
+
+    async def test_ignored(self) -> None:
+        """Who hears no longer is told nothing, and nothing is read for it."""
+        talk, told = self.begin(), Told()
+        talk.hear(told)
+        talk.ignore()
+        self.far.send(b"one")
+        await self.some_turns()
+        self.assertEqual((told.all, talk.early), ([], b""))
+        self.assertEqual(await talk.chunk(), b"one")
         talk.end.abort()
 
     async def test_given_up(self) -> None:

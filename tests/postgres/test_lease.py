@@ -17,6 +17,7 @@ from proxyd.net.end import End
 from proxyd.net.relay import join
 from proxyd.postgres.lease import Lease
 from proxyd.postgres.pool import Pool
+from proxyd.postgres.server_connection import settings_batch
 from proxyd.wire.pg import messages
 from tests.postgres.client import until
 from tests.postgres.fakeserver import Backend, complete, error, message, ready, row, text
@@ -84,7 +85,9 @@ class LeaseTestCase(SceneTestCase):
         if not server.end.closed:
             server.end.talk(server.conversation)
         self.near.abort()
-        return Deferred.fromCoroutine(self.lease.finish())
+        finished: Deferred[str] = Deferred()
+        self.lease.finish(lambda lease, reason: finished.callback(reason))
+        return finished
 
     async def reused(self, leaving: Deferred[str], reset: list[str]) -> None:
         """It went back, after this was said; and it is what the next one gets."""
@@ -476,7 +479,7 @@ class NoteTests(LeaseTestCase):
         nasty = "'; DROP TABLE x; --"
         server = self.lease.server
         server.end.part(server.conversation)
-        await server.configure((("search_path", nasty), ("work_mem", "4MB")))
+        await server.run(settings_batch((("search_path", nasty), ("work_mem", "4MB"))))
         parse = next(body for kind, body in self.behind.said if kind == "P")
         self.assertNotIn(b"DROP", parse)
         self.assertIn(b"pg_catalog.set_config($1, $2, false)", parse)

@@ -222,6 +222,24 @@ class TurnTests(PoolTestCase):
         self.assertIs(self.successResultOf(self.pool.acquire()), one)
         self.assertEqual(self.behind.logins, [])
 
+    def test_taken(self) -> None:
+        """Without a wait it is the same, but never ahead of somebody who waits."""
+        self.make(max_open_connections=2)
+        one, two = self.idle(2)
+        before = replace(self.pool.counters)
+        self.assertIs(self.pool.take(), two)
+        self.assertIs(self.pool.take(), one)
+        self.assertIsNone(self.pool.take())
+        waiting = self.pool.acquire()
+        self.assertIsNone(self.pool.take())
+        counters = self.pool.counters
+        self.assertEqual(counters.acquire_count - before.acquire_count, 3)
+        self.assertEqual(counters.acquire_waited - before.acquire_waited, 1)
+        self.pool.give_back(one)
+        self.assertIs(self.successResultOf(waiting), one)
+        self.pool.close()
+        self.assertIsNone(self.pool.take())
+
     def test_maximum(self) -> None:
         """No more than the maximum are opened, however many wait."""
         self.make(max_open_connections=3)

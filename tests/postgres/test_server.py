@@ -275,7 +275,7 @@ class CancelTests(ServerTestCase):
         """Cancel a statement; the connection that the request came by."""
         connection = await self.log_in(**words)
         backend = await self.backend()
-        running = Deferred.fromCoroutine(connection.run(messages.query("SLEEP")))
+        running = connection.run(messages.query("SLEEP"))
         await until(lambda: backend.working, "the statement")
         await self.behind.cancel(connection)
         try:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from proxyd.errors import ProtocolError
 from proxyd.postgres.conversation import Lost
-from proxyd.postgres.server_connection import ANSWER_LIMIT, Failed, ServerConnection
+from proxyd.postgres.server_connection import (
+    ANSWER_LIMIT,
+    Failed,
+    ServerConnection,
+    settings_batch,
+)
 from proxyd.wire.pg import messages
 from tests.postgres.client import until
 from tests.postgres.fakeserver import complete, error, message, ready, row, text
@@ -90,17 +95,18 @@ class ServerConnectionTests(SceneTestCase):
         self.assertIn("in time", await self.raised(Lost, connection, "HANG"))
 
     async def test_settings(self) -> None:
-        """What the server makes of a setting is known afterwards; none asks nothing."""
+        """What the server makes of a setting is known afterwards."""
         connection = await self.begin()
-        await connection.configure(())
         self.assertEqual(self.behind.said, [])
-        await connection.configure((("datestyle", "iso, dmy"), ("application_name", "ann|x")))
+        await connection.run(
+            settings_batch((("datestyle", "iso, dmy"), ("application_name", "ann|x")))
+        )
         self.assertEqual(connection.parameters["DateStyle"], "ISO, DMY")
         self.assertEqual(connection.parameters["application_name"], "ann|x")
         # No statement of ours is left for a client's Bind to find.
         self.assertEqual(self.behind.said[-2:], [("C", b"S\0"), ("S", b"")])
         try:
-            await connection.configure((("datestyle", "bad"),))
+            await connection.run(settings_batch((("datestyle", "bad"),)))
         except Failed as failed:
             self.assertEqual(failed.error.sqlstate, "22023")
         else:

@@ -76,3 +76,28 @@ class MessageReader:
         body = bytes(buffer[HEADER:end])
         del buffer[:end]
         return kind, body
+
+
+def whole_messages(data: bytes, limit: int, last: int) -> tuple[list[tuple[int, bytes]], int]:
+    """
+    Cut all whole messages that these bytes begin with, in one go.
+
+    @param limit: the longest body that is taken, in bytes
+    @param last: the kind of message after which no more are cut
+    @return: the messages as type and body, and how many bytes they took
+    @raise PgProtocolError: a length is below four or over the limit
+    """
+    found: list[tuple[int, bytes]] = []
+    at = 0
+    while at + HEADER <= len(data):
+        kind, length = _unpack(data, at)
+        if length < 4 or length - 4 > limit:
+            raise PgProtocolError("invalid message length")
+        end = at + 1 + length
+        if end > len(data):
+            break
+        found.append((kind, data[at + HEADER : end]))
+        at = end
+        if kind == last:
+            break
+    return found, at

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.errors import ProtocolError
 from proxyd.wire.pg.errors import PgProtocolError
-from proxyd.wire.pg.framing import MessageReader
+from proxyd.wire.pg.framing import MessageReader, whole_messages
 from tests.wire.cuts import cut, one_by_one, places
 
 Message = tuple[int, bytes]
@@ -86,3 +86,40 @@ class MessageReaderTests(SynchronousTestCase):
             return
         said = b"".join(encode(*message) for message in taken) + reader.trailing_data
         self.assertEqual(said, data)
+
+
+class WholeMessagesTests(SynchronousTestCase):
+    """All that is whole, in one go."""
+
+    @given(messages, st.integers(0, 60))
+    def test_as_one_by_one(self, sent: list[Message], missing: int) -> None:
+        """They are those that a reader finds, and what is left is the same."""
+        data = b"".join(encode(*message) for message in sent)
+        data = data[: max(0, len(data) - missing)]
+        reader = MessageReader(50)
+        reader.feed(data)
+        expected = []
+        while (message := reader.next_message()) is not None:
+            expected.append(message)
+        found, used = whole_messages(data, 50, 256)
+        self.assertEqual((found, data[used:]), (expected, reader.trailing_data))
+
+    def test_last(self) -> None:
+        """Behind the last one wanted nothing is looked at."""
+        data = encode(1, b"a") + encode(2, b"") + b"nonsense"
+        self.assertEqual(whole_messages(data, 9, 2), ([(1, b"a"), (2, b"")], 11))
+
+    def test_bad_lengths(self) -> None:
+        """A length that can't be is refused, as soon as it is seen."""
+        for length in (b"\0\0\0\3", b"\xff\xff\xff\xff", b"\0\0\0\x0f"):
+            with self.subTest(length=length):
+                self.assertRaises(PgProtocolError, whole_messages, b"Q" + length, 10, 90)
+
+    @given(st.binary(max_size=100))
+    def test_noise(self, data: bytes) -> None:
+        """Noise never raises anything but ProtocolError, nor gives more than came."""
+        try:
+            found, used = whole_messages(data, 20, 90)
+        except ProtocolError:
+            return
+        self.assertEqual(b"".join(encode(*message) for message in found), data[:used])
