@@ -22,6 +22,7 @@ TESTS = CHECKOUT / "tests"
 FLOORS = {
     "errors": 1,
     "target": 1,
+    "records": 1,
     "interfaces": 2,
     "rules": 2,
     "config": 2,

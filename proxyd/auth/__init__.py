@@ -1,0 +1,1 @@
+"""Who a client is, where proxyd itself decides it: tokens and the keys they are signed with."""
