@@ -22,7 +22,9 @@ from proxyd.errors import ProtocolError
 from proxyd.net.end import End
 from proxyd.postgres.admission import Admission
 from proxyd.postgres.answers import Fatal, draining, starting, too_many
+from proxyd.postgres.cancel import LONG_KEY, SHORT_KEY
 from proxyd.postgres.client_session import ClientSession
+from proxyd.postgres.client_start import NotMeant, read_proxy_header, read_wish
 from proxyd.postgres.conversation import Conversation, Lost
 from proxyd.postgres.directory import Address, Place, lets_user_in
 from proxyd.postgres.settings import read_settings, told
@@ -30,15 +32,7 @@ from proxyd.target import Principal
 from proxyd.wire.pg import messages
 from proxyd.wire.pg.errors import PgProtocolError
 from proxyd.wire.pg.framing import MessageReader
-from proxyd.wire.pg.startup import (
-    CancelRequested,
-    ClientStartup,
-    GssRequested,
-    NotPostgres,
-    SslRequested,
-    StartupRequested,
-)
-from proxyd.wire.proxy_protocol import ProxyHeader
+from proxyd.wire.pg.startup import NEWEST_MINOR, NotPostgres, StartupRequested
 
 if TYPE_CHECKING:
     from proxyd.postgres.listener import PostgresListener
@@ -116,6 +110,9 @@ class ClientLogin:
             await self._log_in(startup)
         except Fatal as fatal:
             self._refuse(user, fatal)
+        except NotMeant as error:
+            self._listener.refused(self, user, Fatal("08P01", str(error)))
+            self.end.close()
         except NotPostgres as error:
             _log.debug("[{source}] closed: {reason}", source=self.source, reason=str(error))
             self.end.drop()
@@ -151,36 +148,18 @@ class ClientLogin:
         address = self.address
         if address is None or not any(address in network for network in networks):
             return
-        header = ProxyHeader()
-        while (announced := header.receive_data(await self.conversation.chunk())) is None:
-            pass
-        self.conversation.put_back(header.trailing_data)
+        announced = await read_proxy_header(self.conversation)
         if announced.source is not None:
             self._set_address(*announced.source)
 
     async def _start(self) -> StartupRequested | None:
         """Everything up to the start-up packet; None: it was a cancel request, and is done."""
-        reader = ClientStartup()
-        end = self.end
-        context = None if self.address is None else self._listener.tls
-        while True:
-            for event in reader.receive_data(await self.conversation.chunk()):
-                if isinstance(event, SslRequested):
-                    offered = context is not None and end.secure is None
-                    end.write(b"S" if offered else b"N")
-                    reader.answered(offered)
-                    if offered:
-                        assert context is not None
-                        await self.conversation.secure(context, None)
-                elif isinstance(event, GssRequested):
-                    end.write(b"N")
-                    reader.answered(False)
-                elif isinstance(event, CancelRequested):
-                    await self._listener.cancel(event.pid, event.key)
-                    return None
-                elif isinstance(event, StartupRequested):
-                    self.conversation.put_back(reader.trailing_data)
-                    return event
+        tls = None if self.address is None else self._listener.tls
+        wish = await read_wish(self.conversation, tls)
+        if isinstance(wish, StartupRequested):
+            return wish
+        await self._listener.cancel(wish.pid, wish.key)
+        return None
 
     # The login
 
@@ -194,8 +173,9 @@ class ClientLogin:
             raise starting()
         if listener.full:
             raise too_many()
-        if startup.version[1] > 0 or startup.unknown_options:
-            self.end.write(messages.negotiate_protocol_version(0, startup.unknown_options))
+        minor = min(startup.version[1], NEWEST_MINOR)
+        if startup.version[1] > minor or startup.unknown_options:
+            self.end.write(messages.negotiate_protocol_version(minor, startup.unknown_options))
         self._demand_tls()
         settings = read_settings(startup.parameters)
         name = intern(startup.parameters["database"])
@@ -219,9 +199,9 @@ class ClientLogin:
             settings,
             admission.term,
         )
-        await self._admit(session)
+        await self._admit(session, LONG_KEY if minor >= NEWEST_MINOR else SHORT_KEY)
 
-    async def _admit(self, session: ClientSession) -> None:
+    async def _admit(self, session: ClientSession, key_length: int) -> None:
         """Make the session and its client known; a server is leased if only it can tell."""
         conversation = self.conversation
         self._listener.begun(session)
@@ -245,7 +225,7 @@ class ClientLogin:
             session.close(str(error) or "it was ended")
             return
         early = conversation.take_early()
-        session.greet(parameters)
+        session.greet(parameters, key_length)
         if early:
             session.early(early)
 

@@ -18,6 +18,7 @@ from proxyd.net.end import End
 from proxyd.net.relay import join
 from proxyd.postgres.admission import Term
 from proxyd.postgres.answers import Fatal, lost_server, shutdown
+from proxyd.postgres.cancel import SHORT_KEY
 from proxyd.postgres.departure import Departure
 from proxyd.postgres.leasing import Leasing, State
 from proxyd.postgres.pool import Pool
@@ -91,13 +92,14 @@ class ClientSession(Leasing):
 
     # Getting a server
 
-    def greet(self, parameters: Mapping[str, str]) -> None:
+    def greet(self, parameters: Mapping[str, str], key_length: int = SHORT_KEY) -> None:
         """
         Tell the client that it is in, and wait for its first message.
 
         @param parameters: what it is told by ParameterStatus
+        @param key_length: bytes of its cancel key
         """
-        self.pid, key = self._listener.keys.issue(self)
+        self.pid, key = self._listener.keys.issue(self, key_length)
         if self.end.closed:
             self.close("the client was lost")
             return

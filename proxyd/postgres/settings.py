@@ -14,6 +14,7 @@ from functools import lru_cache
 from proxyd.postgres.answers import Fatal
 from proxyd.postgres.pool import Pool
 from proxyd.wire.pg import messages
+from proxyd.wire.pg.date_style import merge_date_styles
 from proxyd.wire.pg.startup import split_options
 
 Setting = tuple[str, str]
@@ -131,7 +132,10 @@ def _own(parameters: Mapping[str, str]) -> tuple[Setting, ...]:
 def _settings(options: str, *own: Setting) -> Settings:
     pairs: dict[str, str] = {}
     for name, value in (*split_options(options), *own):
-        pairs[_checked(name)] = value
+        name = _checked(name)
+        if name == "datestyle" and name in pairs:
+            value = merge_date_styles(pairs[name], value)
+        pairs[name] = value
     return Settings(tuple(pairs.items()))
 
 
