@@ -148,8 +148,8 @@ class Flow:
 
     @property
     def copying(self) -> bool:
-        """Whether the server waits for the data of a COPY IN."""
-        return self._copying
+        """Whether the server waits for data of a COPY IN that the client has not ended."""
+        return self._copying and not any(mark in _ENDS_COPY for mark in self._owed)
 
     @property
     def answered(self) -> bool:
