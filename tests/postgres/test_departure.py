@@ -49,7 +49,7 @@ class LeavingTests(SessionTestCase):
             await until(lambda: self.state() is State.LEAVING, "the end to be seen")
             self.clock.advance(0.1)
             backend = self.fake.backends[0]
-            await until(lambda: backend.said[-1][0] == "c", "the data")
+            await until(lambda: self.fake.backends[0].said[-1][0] == "c", "the data")
             backend.write(complete("COPY 1") + ready())
             self.assertTrue((await client.trace("$")).endswith("CZ"), leave)
             await self.at_peace()
