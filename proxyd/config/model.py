@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from proxyd.config.secrets import Secret
+from proxyd.config.times import ServerTimes
 from proxyd.config.ways import Socks5, Upstream
 from proxyd.errors import Problem
 from proxyd.rules.routes import DIRECT, Rule
@@ -131,6 +132,7 @@ class Connection:
     acquire_timeout: float = 30.0
     identity: str = "service"
     via: str | None = None
+    server_times: ServerTimes = field(default_factory=ServerTimes)
 
 
 @dataclass(frozen=True, slots=True)

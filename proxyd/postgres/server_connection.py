@@ -67,6 +67,8 @@ class ServerConnection:
     @ivar checked: when it was last known to answer, by the clock
     @ivar deadlines: for the answers to statements of our own
     @ivar expires: when its lifetime is over, by the clock
+    @ivar follows_role: whether its lifetime is over when the server is promoted
+        from a standby: it was chosen for what it was
     """
 
     __slots__ = (
@@ -78,6 +80,7 @@ class ServerConnection:
         "deadlines",
         "end",
         "expires",
+        "follows_role",
         "host",
         "idle_since",
         "key",
@@ -96,7 +99,9 @@ class ServerConnection:
         database: str,
         now: float,
         deadlines: Deadlines[Conversation],
+        follows_role: bool = False,
     ) -> None:
+        self.follows_role = follows_role
         self.deadlines = deadlines
         self.conversation = conversation
         self.end: End = conversation.end
@@ -127,6 +132,8 @@ class ServerConnection:
         @raise ProtocolError: it is malformed
         """
         name, value = messages.parse_parameter_status(body)
+        if self.follows_role and name == "in_hot_standby" and value != self.parameters.get(name):
+            self.expires = self.created
         self.parameters[name] = value
 
     def ask(self, request: bytes, answered: Answered, ahead: bytes = b"") -> None:
