@@ -15,14 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from proxyd.config import values
-from proxyd.config.dsn_words import (
-    ALL_WORDS,
-    NOT_READ,
-    PLACE_WORDS,
-    READ,
-    WITHOUT_EFFECT,
-    check_together,
-)
+from proxyd.config.dsn_words import ALL_WORDS, NOT_READ, PLACE_WORDS, READ, WITHOUT_EFFECT, waits
 from proxyd.config.model import Dsn
 from proxyd.config.values import BadValue
 from proxyd.target import Target
@@ -49,11 +42,13 @@ class ParsedDsn:
     @param dsn: all that may be shown
     @param password: its password, decoded; None: it has none
     @param connect_timeout: seconds; None: not said
+    @param later: the parameters it names that are not in this version yet
     """
 
     dsn: Dsn
     password: str | None = field(default=None, repr=False)
     connect_timeout: float | None = None
+    later: tuple[str, ...] = ()
 
 
 def parse_dsn(
@@ -80,10 +75,13 @@ def parse_dsn(
     hosts = _hosts(said.pop("host", ""), said.pop("port", ""), default_host)
     parameters = _checked(said)
     sslmode = parameters.pop("sslmode", "prefer")
-    if parameters.get("sslrootcert") == "system" and "sslmode" not in said:
+    if parameters.get("sslrootcert") == "system" and sslmode != "verify-full":
+        if "sslmode" in said:
+            raise BadValue("sslrootcert=system needs sslmode=verify-full")
         sslmode = "verify-full"  # as libpq 16 and newer have it
-    check_together(parameters, sslmode, any(host.is_unix for host in hosts))
-    for name in ("sslcert", "sslkey", "sslrootcert", "sslcrl"):
+    if ("sslcert" in parameters) != ("sslkey" in parameters):
+        raise BadValue("sslcert and sslkey go together")
+    for name in ("sslcert", "sslkey", "sslrootcert"):
         if name in parameters and parameters[name] != "system":
             parameters[name] = values.expanded(parameters[name], environment)
     timeout = parameters.pop("connect_timeout", None)
@@ -93,7 +91,9 @@ def parse_dsn(
     user = parameters.pop("user", "") or default_user
     database = parameters.pop("dbname", "") or None
     dsn = Dsn(hosts, user, database, sslmode, parameters)
-    return ParsedDsn(dsn, password or None, None if timeout is None else float(timeout))
+    later = tuple(name for name, value in parameters.items() if waits(name, value))
+    seconds = None if timeout is None else float(timeout)
+    return ParsedDsn(dsn, password or None, seconds, later)
 
 
 def _checked(said: Mapping[str, str]) -> dict[str, str]:
@@ -109,9 +109,8 @@ def _checked(said: Mapping[str, str]) -> dict[str, str]:
         if not value:
             continue
         if name in WITHOUT_EFFECT:
-            usual, reason = WITHOUT_EFFECT[name]
-            if value not in usual:
-                raise BadValue(f"{name}={values.shown(value)} is refused: {reason}")
+            if value not in WITHOUT_EFFECT[name]:
+                raise BadValue(f"{name}={values.shown(value)} is not offered")
             continue
         if name in READ:
             try:

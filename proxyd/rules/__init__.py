@@ -1,1 +1,0 @@
-"""Who may go where, and by which way: pure."""

@@ -1,1 +1,0 @@
-"""SOCKS and HTTP CONNECT: how a client says who it is and where it wants to go."""
