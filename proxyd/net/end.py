@@ -9,13 +9,13 @@ are on their way).
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
 
 from proxyd.net.line import BROKEN, BUFFER, ENDED, FAST, FULL, IN, OUT, TALK_CHUNK, VIEW, Line
-from proxyd.net.pace import Pace
+from proxyd.net.pace import Pace, Rate
 from proxyd.net.secure import Secure
 from proxyd.net.subject import Owner, Relayed, Subject
 
@@ -128,11 +128,12 @@ class End(Line):
             if self._peer is not None:
                 self._peer._paused |= FULL
 
-    def limit(self, rate: float | None) -> None:
+    def limit(self, rate: float | Rate | Sequence[Rate] | None) -> None:
         """
         Read no more than so many bytes a second while joined; from the next join on.
 
-        @param rate: bytes a second; None: as fast as the peer takes them
+        @param rate: bytes a second, or rates that others count against, too;
+            None: as fast as the peer takes them
         """
         if self._pace is not None:
             self._pace.stop()

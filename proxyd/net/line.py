@@ -4,6 +4,7 @@ One socket of the link: what waits to be sent on it, when it is read, and how it
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -52,6 +53,7 @@ class Line:
         "__weakref__",
         "_broken",
         "_carrier",
+        "_ending",
         "_events",
         "_fd",
         "_handler",
@@ -83,6 +85,7 @@ class Line:
         self._broken: OSError | None = None
         self._paused = ASKED if paused else 0
         self._last = False
+        self._ending: Callable[[], None] | None = None
         self._events = IN
         self._handler: Callable[[int], None]
 
@@ -139,6 +142,35 @@ class Line:
         """Close at once, by a reset."""
         owner = self._owner
         self._end(self._reset if owner is None else owner.abortConnection)
+
+    def finish(self, done: Callable[[], None]) -> None:
+        """
+        Send what waits, then FIN; what the peer sends is still read.
+
+        TLS can't end one direction alone: there nothing is sent but what
+        waits, and whoever is told closes the whole.
+
+        @param done: called once, when that has been done; not after the End is closed
+        """
+        self._ending = done
+        if not self._out and self._fd >= 0:
+            self._end_sending()
+
+    def _end_sending(self) -> None:
+        done, self._ending = self._ending, None
+        if self._secure is None:
+            try:
+                self._socket.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                self._lost(error)
+                return
+        if done is not None:
+            done()
+
+    def break_off(self, reason: str) -> None:
+        """Close at once by a reset: what it carries for was lost. Told to the subject as such."""
+        if self.subject is not None:
+            self._lost(OSError(errno.ECONNRESET, reason))
 
     def _reset(self) -> None:
         """Close a socket of our own by a reset."""
@@ -202,6 +234,8 @@ class Line:
         self._out = self._out[sent:]
         if not self._out:
             self._drained()
+            if self._ending is not None:
+                self._end_sending()
             self._watch()
         return True
 
@@ -242,6 +276,7 @@ class Line:
             return
         self.subject = None
         self._out = b""
+        self._ending = None
         # A bound method of our own would keep us alive until the next garbage collection.
         self._handler = _nothing
         fd, self._fd = self._fd, -1

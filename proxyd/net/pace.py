@@ -4,7 +4,7 @@ A rate, kept over time: what was read too fast is paid for by waiting.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -12,17 +12,16 @@ BURST = 0.1
 """Seconds for which a rate that was not used is saved up."""
 
 
-class Pace:
-    """How fast one direction of a join may go."""
+class Rate:
+    """Bytes a second, which any number of joins count against together."""
 
-    __slots__ = ("_clock", "_due", "_rate", "_waiting")
+    __slots__ = ("_clock", "_due", "_rate")
 
     def __init__(self, rate: float, clock: IReactorTime) -> None:
         """@param rate: bytes a second, more than 0"""
         self._rate = rate
         self._clock = clock
         self._due = clock.seconds() - BURST
-        self._waiting: IDelayedCall | None = None
 
     def spend(self, count: int) -> float:
         """
@@ -33,6 +32,31 @@ class Pace:
         now = self._clock.seconds()
         self._due = max(self._due, now - BURST) + count / self._rate
         return max(0.0, self._due - now)
+
+
+class Pace:
+    """How fast one direction of a join may go."""
+
+    __slots__ = ("_clock", "_rates", "_waiting")
+
+    def __init__(self, rate: float | Rate | Sequence[Rate], clock: IReactorTime) -> None:
+        """@param rate: bytes a second, or rates of which each must be kept"""
+        self._clock = clock
+        if isinstance(rate, Rate):
+            self._rates: Sequence[Rate] = (rate,)
+        elif isinstance(rate, Sequence):
+            self._rates = rate
+        else:
+            self._rates = (Rate(rate, clock),)
+        self._waiting: IDelayedCall | None = None
+
+    def spend(self, count: int) -> float:
+        """
+        Count bytes that were read.
+
+        @return: the seconds to wait before more may be
+        """
+        return max(rate.spend(count) for rate in self._rates)
 
     def wait(self, seconds: float, then: Callable[[], None]) -> None:
         """Call C{then} after so many seconds, unless L{stop} comes first."""

@@ -49,6 +49,39 @@ class CloseTests(LinkCase):
         self.assertEqual((len(data), data[-10:]), (8 * MEGABYTE + 10, b"last words"))
         await until(lambda: not self.link.ends, "the End to be gone")
 
+    async def test_finish(self) -> None:
+        """All that waits, then FIN; the peer may go on, for as long as it likes."""
+        end, far = self.end()
+        done: list[bool] = []
+        end.write(bytes(8 * MEGABYTE))
+        end.finish(lambda: done.append(True))
+        self.assertEqual(done, [])
+        data = await deferToThread(read_all, far)
+        self.assertEqual(len(data), 8 * MEGABYTE)
+        await until(lambda: done, "the word of it")
+        far.sendall(b"and then")
+        await until(lambda: self.subject.data.get(end) == b"and then", "the peer's bytes")
+        self.assertEqual((end.closed, done), (False, [True]))
+
+    async def test_finish_at_once(self) -> None:
+        """With nothing to wait for, the FIN goes at once; a closed End says nothing."""
+        end, far = self.end()
+        done: list[bool] = []
+        end.finish(lambda: done.append(True))
+        self.assertEqual((done, await deferToThread(far.recv, 1)), ([True], b""))
+        end.drop()
+        end.finish(lambda: done.append(True))
+        self.assertEqual(done, [True])
+
+    async def test_break_off(self) -> None:
+        """Lost on somebody's word: a reset for the peer, a loss for the subject, once."""
+        end, far = self.end()
+        end.break_off("the way is lost")
+        end.break_off("the way is lost")
+        self.assertEqual(self.subject.told(end), ["gone: the way is lost"])
+        with self.assertRaises(ConnectionResetError):
+            await deferToThread(far.recv, 1)
+
     async def test_peer_lost_meanwhile(self) -> None:
         """A peer that is reset while last words are on their way is forgotten silently."""
         end, far = self.end()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.net.pace import BURST, Pace
+from proxyd.net.pace import BURST, Pace, Rate
 
 
 class PaceTests(SynchronousTestCase):
@@ -41,3 +41,15 @@ class PaceTests(SynchronousTestCase):
         self.pace.stop()
         self.clock.advance(5)
         self.assertEqual((went, self.clock.getDelayedCalls()), (["second"], []))
+
+    def test_shared(self) -> None:
+        """A rate that many count against is kept by all of them together."""
+        rate = Rate(1000, self.clock)
+        one, other = Pace(rate, self.clock), Pace([rate], self.clock)
+        self.assertAlmostEqual(one.spend(1000), 1.0 - BURST)
+        self.assertAlmostEqual(other.spend(1000), 2.0 - BURST)
+
+    def test_several(self) -> None:
+        """Of several rates the slowest counts."""
+        pace = Pace([Rate(1000, self.clock), Rate(100, self.clock)], self.clock)
+        self.assertAlmostEqual(pace.spend(1000), 10.0 - BURST)

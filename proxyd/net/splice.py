@@ -1,0 +1,162 @@
+"""
+A way without a descriptor, joined to one end of a socket pair.
+
+The other end is an End of the link, so that there is one relay, one rate and
+one TLS for every way. Each side is paused while the other has not taken what
+it was given.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from proxyd.net.end import End
+
+
+class Splice:
+    """
+    Carries bytes between a way's transport and the far end of a socket pair.
+
+    It owns the near end, which the link borrows.
+
+    @ivar end: the End on the near end
+    """
+
+    end: End
+
+    def __init__(self, way: Any, near: socket.socket) -> None:
+        """
+        @param way: an L{IStream<proxyd.interfaces.IStream>}
+        @param near: the end of the pair that the link has
+        """
+        self._way = way
+        self._near = near
+        self._pair: Any = None
+        self._closed = False
+        self._ended = False
+        self._over = False
+
+    def factory(self) -> Factory:
+        """Makes the protocol of the far end of the pair."""
+        return _PairFactory(self)
+
+    # The link's side: it owns what the End stands on
+
+    def loseConnection(self) -> None:
+        """The End is closed: what it has sent still goes on its way, then it ends."""
+        self._closed = True
+        self._near.close()
+        if self._ended:
+            self._end(abort=False)
+        else:
+            self._way.resumeProducing()
+
+    def abortConnection(self) -> None:
+        """The End is reset: so is the way."""
+        self._near.close()
+        self._end(abort=True)
+
+    # The pair's side
+
+    def pair_made(self, transport: Any) -> None:
+        """The far end of the pair is in Twisted's hands."""
+        self._pair = transport
+        transport.registerProducer(self._way, True)
+        self._way.registerProducer(transport, True)
+
+    def from_pair(self, data: bytes) -> None:
+        """The link has sent something."""
+        self._way.write(data)
+
+    def pair_ended(self) -> None:
+        """The link sends no more."""
+        if self._over:
+            return
+        if self._closed:
+            self._end(abort=False)
+        elif not self._ended:
+            self._ended = True
+            self._way.unregisterProducer()
+            self._way.loseWriteConnection()
+
+    # The way's side
+
+    def from_way(self, data: bytes) -> None:
+        """The way has brought something."""
+        if not self._closed and not self._over:
+            self._pair.write(data)
+
+    def way_ended(self) -> None:
+        """The way brings no more."""
+        if not self._over:
+            self._pair.unregisterProducer()
+            self._pair.loseWriteConnection()
+
+    def way_lost(self, reason: Failure) -> None:
+        """The way is over."""
+        if self._over:
+            return
+        self._over = True
+        self._pair.unregisterProducer()
+        if isinstance(reason.value, ConnectionDone):
+            self._pair.loseConnection()
+        else:
+            self._pair.abortConnection()
+            self.end.break_off(reason.getErrorMessage())
+
+    def _end(self, *, abort: bool) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._pair.unregisterProducer()
+        self._pair.abortConnection()
+        self._way.unregisterProducer()
+        if abort:
+            self._way.abortConnection()
+        else:
+            self._way.loseConnection()
+
+
+@implementer(IHalfCloseableProtocol)
+class _Pair(Protocol):
+    """The far end of the pair."""
+
+    def __init__(self, splice: Splice) -> None:
+        self._splice = splice
+
+    def connectionMade(self) -> None:
+        """Begin."""
+        self._splice.pair_made(self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        """The link has sent something."""
+        self._splice.from_pair(data)
+
+    def readConnectionLost(self) -> None:
+        """The link sends no more."""
+        self._splice.pair_ended()
+
+    def writeConnectionLost(self) -> None:
+        """All is in the link's hands."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The near end is closed."""
+        self._splice.pair_ended()
+
+
+class _PairFactory(Factory):
+    noisy = False
+
+    def __init__(self, splice: Splice) -> None:
+        self._splice = splice
+
+    def buildProtocol(self, addr: object) -> Protocol:
+        """The one protocol."""
+        return _Pair(self._splice)

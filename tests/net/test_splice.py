@@ -1,0 +1,149 @@
+"""Tests for L{proxyd.net.splice}: an End on a way that has no descriptor to lend."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+
+from proxyd.net.end import End
+from proxyd.net.held import Held, end_for
+from proxyd.net.relay import join
+from tests.net.conformance import MEGABYTE, Conformance
+from tests.net.peers import LinkCase, Recorder, exchange, fill, read_all, reset, tcp_pair, until
+
+
+class Way:
+    """A TCP transport of Twisted's that keeps its descriptor to itself, as a way's stream."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return (lambda: None) if name == "getHandle" else getattr(self._transport, name)
+
+
+class _Opened(Held):
+    """One whose transport hides what it is."""
+
+    def makeConnection(self, transport: Any) -> None:
+        self.connected = 1
+        self.transport = Way(transport)  # type: ignore[assignment]
+        self.connectionMade()
+
+
+class SpliceCase(LinkCase):
+    """Makes Ends that are spliced to a stream."""
+
+    def spliced(self, subject: Recorder | None = None) -> tuple[End, socket.socket, Held]:
+        """An End, the socket at the far end of its way, and the way's protocol."""
+        near, far = tcp_pair()
+        self.fars.append(far)
+        held = _Opened()
+        near.setblocking(False)
+
+        class OnlyOne:
+            """Gives the reactor that protocol."""
+
+            def buildProtocol(self, address: object) -> Held:
+                return held
+
+            def doStart(self) -> None:
+                pass
+
+            def doStop(self) -> None:
+                pass
+
+        reactor.adoptStreamConnection(near.fileno(), socket.AF_INET, OnlyOne())  # type: ignore[attr-defined]
+        near.close()
+        end = end_for(self.link, reactor, held, subject or self.subject)
+        self.ends.append(end)
+        return end, far, held
+
+
+class SpliceConformance(SpliceCase, Conformance):
+    """An End that is spliced to a stream, by the list that every End keeps."""
+
+    async def stand(self, subject: Recorder | None = None) -> tuple[End, socket.socket]:
+        end, far, _ = self.spliced(subject)
+        end.resume()
+        return end, far
+
+    async def test_pause(self) -> None:
+        """Paused, the writer stops after what the pair and the way hold; resumed, all comes."""
+        end, far, _ = self.spliced()
+        sent, quiet = 0, 0
+        while quiet < 20:
+            await deferToThread(lambda: None)
+            taken = fill(far, bytes(60_000))
+            sent, quiet = sent + taken, 0 if taken else quiet + 1
+        self.assertEqual(end.received, 0)
+        self.assertLess(sent, 24 * MEGABYTE)
+        end.resume()
+        await until(lambda: end.received == sent, "all bytes")
+
+
+class SpliceTests(SpliceCase):
+    """What a way in between must not change."""
+
+    async def test_end_each_way(self) -> None:
+        """A FIN passes through by itself, in either direction; then all is closed."""
+        end, far, _ = self.spliced()
+        other, other_far = self.end()
+        join(other, end, self.subject, None, None)
+        done: list[str] = []
+        self.subject.on_finished = lambda which: (end if which is other else other).finish(
+            lambda: done.append("fin")
+        )
+        other_far.sendall(b"question")
+        other_far.shutdown(socket.SHUT_WR)
+        self.assertEqual(await deferToThread(read_all, far), b"question")
+        far.sendall(b"answer")
+        far.shutdown(socket.SHUT_WR)
+        self.assertEqual(await deferToThread(read_all, other_far), b"answer")
+        await until(lambda: len(done) == 2, "both ends")
+        end.drop()
+        other.drop()
+
+    async def test_written_then_closed(self) -> None:
+        """What an End has sent before it closes arrives, however slowly the far end reads."""
+        end, far, _ = self.spliced()
+        data = bytes(range(256)) * 4096 * 4
+        end.write(data)
+        finished: list[bool] = []
+        end.finish(lambda: finished.append(True))
+        got = deferToThread(exchange, far, b"", len(data) + 1, 5000)
+        await until(lambda: finished, "all sent")
+        end.drop()
+        self.assertEqual((await got)[0], len(data))
+
+    async def test_reset_of_the_way(self) -> None:
+        """A way that is lost is a loss, and not an end; bytes or none before it."""
+        for early in (b"", b"some"):
+            end, far, _ = self.spliced()
+            end.resume()
+            if early:
+                far.sendall(early)
+                await until(lambda end=end: self.subject.data.get(end), "the bytes")
+            reset(far)
+            await until(lambda end=end: self.subject.told(end), "the loss")
+            (told,) = self.subject.told(end)
+            self.assertEqual(told[:4], "gone")
+
+    async def test_abort_resets_the_way(self) -> None:
+        """An End that is aborted resets the far end."""
+        end, far, _ = self.spliced()
+        far.sendall(b"x")
+        end.abort()
+        error = await deferToThread(_error_of_reading, far)
+        self.assertIsInstance(error, ConnectionResetError)
+
+
+def _error_of_reading(far: socket.socket) -> BaseException | None:
+    try:
+        read_all(far)
+    except OSError as error:
+        return error
+    return None
