@@ -24,7 +24,7 @@ FLOORS = {
     "target": 1,
     "records": 1,
     "interfaces": 2,
-    "rules": 2,
+    "rules": 1,
     "config": 2,
     "wire": 2,
     "net": 3,
@@ -300,7 +300,8 @@ def does_something(module: ast.Module) -> bool:
 def _is_promise(node: ast.ClassDef) -> bool:
     """Whether a class only says what others do: an interface or a typing.Protocol."""
     bases = {ast.unparse(base).split("[")[0].rpartition(".")[2] for base in node.bases}
-    return bool(bases & {"Interface", "Protocol"}) and all(
+    interfaces = bool(bases) and all(base[:1] == "I" and base[1:2].isupper() for base in bases)
+    return bool(interfaces or bases & {"Interface", "Protocol"}) and all(
         len(member.body) == 1
         for member in node.body
         if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef)

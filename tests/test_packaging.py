@@ -128,6 +128,8 @@ class InstallTests(TestCase):
         plugged = [name for name in names if name.startswith("twisted/")]
         self.assertEqual(plugged, ["twisted/plugins/proxyd_plugin.py"])
         modules = {
-            str(file.relative_to(self.source)) for file in (self.source / "proxyd").rglob("*.py")
+            str(file.relative_to(self.source))
+            for kind in ("*.py", "*.sql")
+            for file in (self.source / "proxyd").rglob(kind)
         }
         self.assertEqual(modules - set(names), set())

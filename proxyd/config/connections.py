@@ -181,8 +181,6 @@ def _read_dsn(section: Section, defaults: Defaults, *, iam_user: str | None) -> 
                 return ParsedDsn(Dsn((defaults.host or LOCAL_SERVER,), defaults.user))
             section.wrong("", "has no dsn: dsn: postgresql://USER@HOST:PORT/")
         return None
-    for name in parsed.later:
-        section.not_yet("dsn", name)
     if parsed.dsn.user is None:
         section.wrong("dsn", "names no user: postgresql://USER@HOST:PORT/")
         return None

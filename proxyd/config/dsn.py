@@ -15,7 +15,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from proxyd.config import values
-from proxyd.config.dsn_words import ALL_WORDS, NOT_READ, PLACE_WORDS, READ, WITHOUT_EFFECT, waits
+from proxyd.config.dsn_words import (
+    ALL_WORDS,
+    NOT_READ,
+    PLACE_WORDS,
+    READ,
+    WITHOUT_EFFECT,
+    check_together,
+)
 from proxyd.config.model import Dsn
 from proxyd.config.values import BadValue
 from proxyd.target import Target
@@ -42,13 +49,11 @@ class ParsedDsn:
     @param dsn: all that may be shown
     @param password: its password, decoded; None: it has none
     @param connect_timeout: seconds; None: not said
-    @param later: the parameters it names that are not in this version yet
     """
 
     dsn: Dsn
     password: str | None = field(default=None, repr=False)
     connect_timeout: float | None = None
-    later: tuple[str, ...] = ()
 
 
 def parse_dsn(
@@ -75,13 +80,10 @@ def parse_dsn(
     hosts = _hosts(said.pop("host", ""), said.pop("port", ""), default_host)
     parameters = _checked(said)
     sslmode = parameters.pop("sslmode", "prefer")
-    if parameters.get("sslrootcert") == "system" and sslmode != "verify-full":
-        if "sslmode" in said:
-            raise BadValue("sslrootcert=system needs sslmode=verify-full")
+    if parameters.get("sslrootcert") == "system" and "sslmode" not in said:
         sslmode = "verify-full"  # as libpq 16 and newer have it
-    if ("sslcert" in parameters) != ("sslkey" in parameters):
-        raise BadValue("sslcert and sslkey go together")
-    for name in ("sslcert", "sslkey", "sslrootcert"):
+    check_together(parameters, sslmode, any(host.is_unix for host in hosts))
+    for name in ("sslcert", "sslkey", "sslrootcert", "sslcrl"):
         if name in parameters and parameters[name] != "system":
             parameters[name] = values.expanded(parameters[name], environment)
     timeout = parameters.pop("connect_timeout", None)
@@ -91,9 +93,7 @@ def parse_dsn(
     user = parameters.pop("user", "") or default_user
     database = parameters.pop("dbname", "") or None
     dsn = Dsn(hosts, user, database, sslmode, parameters)
-    later = tuple(name for name, value in parameters.items() if waits(name, value))
-    seconds = None if timeout is None else float(timeout)
-    return ParsedDsn(dsn, password or None, seconds, later)
+    return ParsedDsn(dsn, password or None, None if timeout is None else float(timeout))
 
 
 def _checked(said: Mapping[str, str]) -> dict[str, str]:
@@ -109,8 +109,9 @@ def _checked(said: Mapping[str, str]) -> dict[str, str]:
         if not value:
             continue
         if name in WITHOUT_EFFECT:
-            if value not in WITHOUT_EFFECT[name]:
-                raise BadValue(f"{name}={values.shown(value)} is not offered")
+            usual, reason = WITHOUT_EFFECT[name]
+            if value not in usual:
+                raise BadValue(f"{name}={values.shown(value)} is refused: {reason}")
             continue
         if name in READ:
             try:

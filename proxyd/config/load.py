@@ -17,6 +17,7 @@ from proxyd.config.document import Table, read_document
 from proxyd.config.environment import PROCESS, Variables, read_dotenv
 from proxyd.config.model import Config
 from proxyd.config.report import Report
+from proxyd.config.routes import read_default, read_routes
 from proxyd.config.search import dotenv_beside, find
 from proxyd.config.section import Section
 from proxyd.config.sections import (
@@ -27,6 +28,8 @@ from proxyd.config.sections import (
     read_state,
     warn_of_token_secret,
 )
+from proxyd.config.socks import read_socks
+from proxyd.config.upstreams import read_upstreams
 from proxyd.errors import ConfigError
 
 __all__ = ["Flags", "from_environment", "load", "load_config"]
@@ -98,6 +101,10 @@ def _assembled(
     drain_timeout = root.duration("drain_timeout", Config().drain_timeout, zero=True)
     postgres = read_postgres(root, variables, flags, report)
     connections = read_connections(root, variables, report, postgres)
+    upstreams = read_upstreams(root)
+    routes = read_routes(root, upstreams)
+    default = read_default(root, upstreams)
+    socks5 = read_socks(root, flags.socks5_listen, report)
     read_later(root, flags, report)
     warn_of_token_secret(variables, report)
     root.close()
@@ -112,6 +119,10 @@ def _assembled(
         drain_timeout=drain_timeout,
         postgres=postgres,
         connections=connections,
+        socks5=socks5,
+        upstreams=upstreams,
+        routes=routes,
+        default=default,
         later=report.later,
         warnings=report.warnings,
     )

@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from proxyd.config.secrets import Secret
+from proxyd.config.times import ServerTimes
+from proxyd.config.ways import Socks5, Upstream
 from proxyd.errors import Problem
+from proxyd.rules.routes import DIRECT, Rule
 from proxyd.target import Target
 
 Network = IPv4Network | IPv6Network
@@ -129,6 +132,7 @@ class Connection:
     acquire_timeout: float = 30.0
     identity: str = "service"
     via: str | None = None
+    server_times: ServerTimes = field(default_factory=ServerTimes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,10 @@ class Config:
 
     @param path: the file it came from; None when the environment alone made it
     @param postgres: None when nothing asks for the listener
+    @param socks5: None when nothing asks for the listener
+    @param upstreams: the ways out beside the direct one, by name
+    @param routes: first match first
+    @param default: the way of what no route takes; None: it is denied
     @param later: keys or sections that this version knows by name only, each
         a problem whose text says "not in this version yet": no reason to fail
         a check, but to refuse a start
@@ -150,5 +158,9 @@ class Config:
     drain_timeout: float = 30.0
     postgres: Postgres | None = None
     connections: Mapping[str, Connection] = field(default_factory=dict)
+    socks5: Socks5 | None = None
+    upstreams: Mapping[str, Upstream] = field(default_factory=dict)
+    routes: tuple[Rule, ...] = ()
+    default: str | None = DIRECT
     later: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()

@@ -89,6 +89,25 @@ class Section:
         below = Table(node.entries, entry.line)
         return Section(below, joined(self.path, name), self.report, self.environment)
 
+    def sections(self, name: str) -> tuple[Section, ...] | None:
+        """The sections of a list below a key, or the one that stands there; None: absent."""
+        entry = self._entry(name)
+        if entry is None:
+            return None
+        if isinstance(entry.value, Scalar) and entry.value.value is None:
+            return ()
+        nodes = entry.value.items if isinstance(entry.value, Items) else (entry.value,)
+        found = []
+        for place, node in enumerate(nodes):
+            key = f"{name}[{place}]" if isinstance(entry.value, Items) else name
+            if isinstance(node, Table):
+                path = joined(self.path, key)
+                found.append(Section(node, path, self.report, self.environment))
+            else:
+                what = f"must be a mapping of keys to values, not {described(node)}"
+                self.report.wrong(joined(self.path, key), what, node.line)
+        return tuple(found)
+
     def text(self, name: str) -> str | None:
         """Any text but an empty one."""
         return self.value(name, str)
@@ -100,16 +119,23 @@ class Section:
             return None
         return self._parsed(name, entry.value, self._line(name), parse)
 
-    def each(self, name: str, parse: Callable[[str], _T]) -> tuple[_T, ...] | None:
-        """What C{parse} makes of one text, or of each of a list; None: absent or wrong."""
+    def each(
+        self, name: str, parse: Callable[[str], _T], *, numbers: bool = False
+    ) -> tuple[_T, ...] | None:
+        """
+        What C{parse} makes of one text, or of each of a list; None: absent or wrong.
+
+        @param numbers: whether a whole number is as good as its digits
+        """
         entry = self._entry(name)
         if entry is None:
             return None
         if not isinstance(entry.value, Items):
-            one = self._parsed(name, entry.value, entry.line, parse)
+            one = self._parsed(name, _digits(entry.value, numbers), entry.line, parse)
             return None if one is None else (one,)
         found = []
-        for place, node in enumerate(entry.value.items):
+        for place, item in enumerate(entry.value.items):
+            node = _digits(item, numbers)
             one = self._parsed(f"{name}[{place}]", node, node.line, parse)
             if one is not None:
                 found.append(one)
@@ -179,6 +205,14 @@ class Section:
             seen.add(where)
         return found
 
+    def size(self, name: str) -> int | None:
+        """Bytes, more than none; None: absent or wrong."""
+        found = self.value(name, values.size)
+        if found is not None and found <= 0:
+            self.wrong(name, "must be more than nothing")
+            return None
+        return found
+
     def networks(self, name: str) -> tuple[Network, ...] | None:
         """Addresses or CIDR blocks; host bits are masked, with a warning."""
         found = self.each(name, lambda text: (text, *values.network(text)))
@@ -232,3 +266,10 @@ class Section:
         if colon and kind == "env" and not rest:
             raise BadValue("env: names no variable")
         return Secret(text, self.environment)
+
+
+def _digits(node: Node, numbers: bool) -> Node:
+    """A whole number as text, where that is welcome."""
+    if numbers and isinstance(node, Scalar) and type(node.value) is int:
+        return Scalar(str(node.value), node.line)
+    return node

@@ -131,20 +131,12 @@ def read_postgres(
 
 
 def read_later(root: Section, flags: Flags, report: Report) -> None:
-    """Tell of the keys of later versions that are there, and of those that contradict."""
+    """Tell of the keys of later versions that are there."""
     for name in LATER:
         if root.has(name):
             root.not_yet(name)
     if flags.socks5_listen is not None:
         report.not_yet("--socks5-listen")
-    flat = [name for name in ("listen", "auth", "ssh", "aws", "instances") if root.has(name)]
-    if root.has("socks5"):
-        for name in flat:
-            root.wrong(name, "belongs to a SOCKS5 configuration without `socks5:`: move it there")
-    if root.has("upstreams"):
-        for name in ("ssh", "aws", "instances"):
-            if root.has(name):
-                root.wrong(name, "belongs to a file without `upstreams:`: move it to one of them")
 
 
 def warn_of_token_secret(variables: Variables, report: Report) -> None:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from proxyd.net.link import Link
 
 
+GLANCE = 16 * 1024
+"""Bytes that L{End.glance} shows at most: more than any first packet or PROXY header has."""
+
+
 class End(Line):
     """
     One socket of the link, which talks, is joined to another, or lingers.
@@ -34,10 +38,10 @@ class End(Line):
         "_flow",
         "_held",
         "_joined_at",
+        "_once",
         "_pace",
         "_peer",
         "_scan",
-        "_secured",
         "_sent",
         "received",
     )
@@ -57,7 +61,7 @@ class End(Line):
         @param paused: don't read before L{resume}
         """
         super().__init__(link, sock, owner, subject, paused)
-        self._secured: Callable[[], None] | None = None
+        self._once: Callable[..., None] | None = None
         self._held = b""
         self._pace: Pace | None = None
         self._peer: End | None = None
@@ -97,6 +101,29 @@ class End(Line):
         self.subject = subject
         self._handler = self._on_talk
 
+    def glance(self, seen: Callable[[bytes], None]) -> None:
+        """
+        Show what the peer sent, as soon as there is something, and leave it in the socket.
+
+        For a peer that may begin TLS at any byte, before that. The End is
+        paused then; an end or a loss is told to the subject instead.
+
+        @param seen: called once, with L{GLANCE} bytes at most
+        """
+        self._once = seen
+        self._handler = self._on_glance
+        self.resume()
+
+    def take(self, count: int) -> bytes:
+        """Take from the socket, now, so many bytes of those that a L{glance} has shown."""
+        try:
+            data = self._socket.recv(count)
+        except OSError as error:
+            self._lost(error)
+            return b""
+        self.received += len(data)
+        return data
+
     def tls(self, context: SSL.Context, server: str | None, secured: Callable[[], None]) -> None:
         """
         Begin TLS on the descriptor.
@@ -109,7 +136,7 @@ class End(Line):
             self._secure = Secure.server(context, self._socket)
         else:
             self._secure = Secure.client(context, self._socket, server)
-        self._secured = secured
+        self._once = secured
         self._handler = self._on_handshake
         self._on_handshake(0)
 
@@ -214,6 +241,26 @@ class End(Line):
         else:
             self._no_more()
 
+    def _on_glance(self, events: int) -> None:
+        """Events while what comes is only to be looked at."""
+        if events & ~IN and not self._flushed(events):
+            return
+        try:
+            data = self._socket.recv(GLANCE, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lost(error)
+            return
+        seen, self._once = self._once, None
+        self._handler = self._on_talk
+        if not data:
+            self._no_more()
+            return
+        self.pause()
+        assert seen is not None
+        seen(data)
+
     def _no_more(self) -> None:
         """The peer will send no more."""
         if self._broken is not None:
@@ -269,7 +316,7 @@ class End(Line):
             self._set_events(OUT if wants == "write" else IN)
             return
         self._carrier = secure
-        secured, self._secured = self._secured, None
+        secured, self._once = self._once, None
         self._handler = self._on_talk
         self._watch()
         assert secured is not None

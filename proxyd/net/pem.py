@@ -1,4 +1,4 @@
-"""Certificates and keys as they stand in PEM files (RFC 7468)."""
+"""Certificates, keys and revocation lists as they stand in PEM files (RFC 7468)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from proxyd.errors import StartError
+
+_CRL = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 
 
 def load_certificates(path: str) -> list[x509.Certificate]:
@@ -24,6 +26,23 @@ def load_certificates(path: str) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(data)
     except ValueError:
         raise StartError(f"certificate {path}: is no certificate in PEM") from None
+
+
+def load_revocation_lists(path: str) -> list[x509.CertificateRevocationList]:
+    """
+    The revocation lists of a file, in its order.
+
+    @return: at least one
+    @raise StartError: the file can't be read, or there is none in it
+    """
+    data = _contents(path, "revocation list")
+    try:
+        found = [x509.load_pem_x509_crl(part) for part in _CRL.findall(data)]
+    except ValueError:
+        found = []
+    if not found:
+        raise StartError(f"revocation list {path}: is none in PEM")
+    return found
 
 
 def load_key(path: str) -> PrivateKeyTypes:

@@ -25,15 +25,19 @@ from service_identity.hazmat import DNS_ID, DNSPattern, verify_service_identity
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
 
 from proxyd.errors import DialError, DialFailure, StartError
-from proxyd.net.pem import load_certificates, load_key
+from proxyd.net.pem import load_certificates, load_key, load_revocation_lists
 
 POSTGRESQL = b"postgresql"
 """PostgreSQL's name in ALPN (PostgreSQL documentation, "Message Flow: SSL Session Encryption")."""
 
+_VERSIONS = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
+
 _REASONS = {
     # X509_V_ERR_* of OpenSSL's x509_vfy.h: those an operator can do something about.
+    3: "not in a revocation list: its CA has none in sslcrl",
     9: "not valid yet: look at the clocks",
     10: "expired",
+    12: "not to be checked: the revocation list of its CA is outdated",
     18: "signed by itself",
     19: "signed by a CA that is not trusted",
     20: "signed by a CA that is not trusted",
@@ -90,6 +94,9 @@ def client_context(
     root: str | None = None,
     certificate: str | None = None,
     key: str | None = None,
+    revoked: str | None = None,
+    least: str | None = None,
+    most: str | None = None,
 ) -> SSL.Context:
     """
     How we speak TLS to a PostgreSQL server.
@@ -104,6 +111,10 @@ def client_context(
     @param root: PEM, the CAs that are trusted; None or C{system}: the system's
     @param certificate: PEM, our client certificate and its chain
     @param key: PEM, its private key; absent: it stands in C{certificate}
+    @param revoked: PEM, the revocation lists: one of each CA in the server's
+        chain, none of them outdated, or no server is believed
+    @param least: the oldest TLS that is spoken, C{TLSv1.2} or C{TLSv1.3}
+    @param most: the newest
     @raise StartError: one line with the file and what is wrong with it, or
         C{root} is C{system} where the name would not be verified, as anybody
         can have a certificate that the system's CAs signed
@@ -112,6 +123,10 @@ def client_context(
         raise StartError(f"sslrootcert=system needs sslmode=verify-full, not {sslmode}")
     context = _context(SSL.TLS_CLIENT_METHOD)
     context.set_alpn_protos([POSTGRESQL])
+    if least is not None:
+        context.set_min_proto_version(_VERSIONS[least])
+    if most is not None:
+        context.set_max_proto_version(_VERSIONS[most])
     if certificate is not None:
         _use_certificate(context, certificate, key or certificate)
     if not verifies_chain(sslmode, root):
@@ -120,6 +135,8 @@ def client_context(
         context.set_default_verify_paths()
     else:
         _trust(context, root)
+    if revoked is not None:
+        _distrust(context, revoked)
     verdicts = _Verdicts()
     context.set_app_data(verdicts)
     context.set_verify(SSL.VERIFY_PEER, verdicts.note)
@@ -139,9 +156,9 @@ def set_server_name(connection: SSL.Connection, hostname: str) -> None:
     """
     Say in the handshake which server is meant (SNI, RFC 6066 section 3).
 
-    An IP address is not said: RFC 6066 has no place for it.
+    An IP address is not said: RFC 6066 has no place for it. Nor is an empty name.
     """
-    if not _is_address(hostname):
+    if hostname and not _is_address(hostname):
         connection.set_tlsext_host_name(_ascii(hostname))
 
 
@@ -150,8 +167,10 @@ def verify_server(connection: SSL.Connection, sslmode: str, hostname: str) -> No
     After the handshake: is this the server that was meant?
 
     Does nothing below C{verify-full}. The names in the certificate's
-    subjectAltName count (RFC 9525); where it has no DNS name and no address at
-    all, its common name does, as for libpq.
+    subjectAltName count (RFC 9525); where it has none of the kind of
+    C{hostname} (DNS name, IP address), its first common name does, as for
+    libpq (C{pgtls_verify_peer_name_matches_certificate_guts}). A wildcard
+    stands for one whole label, the first, and at least two follow it.
 
     @param hostname: as the DSN has it: a name or an IP address
     @raise DialError: TLS: the certificate is for another name, or there is none
@@ -163,7 +182,7 @@ def verify_server(connection: SSL.Connection, sslmode: str, hostname: str) -> No
         raise DialError(DialFailure.TLS, f"{hostname}: the server showed no certificate")
     certificate = shown.to_cryptography()
     try:
-        if not _has_alternative_names(certificate):
+        if not _has_alternative_names(certificate, hostname):
             _verify_common_name(certificate, hostname)
         elif _is_address(hostname):
             verify_ip_address(connection, hostname)
@@ -310,21 +329,32 @@ def _trust(context: SSL.Context, path: str) -> list[crypto.X509]:
     return cas
 
 
-def _has_alternative_names(certificate: x509.Certificate) -> bool:
+def _distrust(context: SSL.Context, path: str) -> None:
+    """Believe no certificate in the chain that one of these revocation lists names."""
+    store = context.get_cert_store()
+    assert store is not None, "every context has one"
+    for revoked in load_revocation_lists(path):
+        store.add_crl(revoked)
+    store.set_flags(crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL)
+
+
+def _has_alternative_names(certificate: x509.Certificate, hostname: str) -> bool:
+    """Whether the subjectAltName has a name of the kind that the host's is."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return False
-    return any(isinstance(name, (x509.DNSName, x509.IPAddress)) for name in names)
+    kind = x509.IPAddress if _is_address(hostname) else x509.DNSName
+    return any(isinstance(name, kind) for name in names)
 
 
 def _verify_common_name(certificate: x509.Certificate, hostname: str) -> None:
-    names = _common_names(certificate)
+    names = _common_names(certificate)[:1]
     if _is_address(hostname):
         if hostname not in names:
             raise ValueError("another address")
         return
-    patterns = [DNSPattern.from_bytes(name.encode("ascii")) for name in names[:1]]
+    patterns = [DNSPattern.from_bytes(name.encode("ascii")) for name in names]
     verify_service_identity(patterns, obligatory_ids=[DNS_ID(hostname)], optional_ids=[])
 
 

@@ -11,6 +11,9 @@ from __future__ import annotations
 from proxyd.errors import DialError, DialFailure
 from proxyd.wire.pg.errors import ServerMessage, error_response
 
+STARTING_UP = "57P03"
+"""A server that is starting up or shutting down (cannot_connect_now): it may be asked again."""
+
 
 class Fatal(Exception):
     """
@@ -96,7 +99,7 @@ def unreachable(error: DialError) -> Fatal:
 
 def service_refused(error: ServerMessage) -> Fatal:
     """The server refused the service user: trouble of ours, never the client's 28xxx."""
-    if error.sqlstate in ("53300", "57P03", "3D000"):
+    if error.sqlstate in ("53300", STARTING_UP, "3D000"):
         return Fatal(error.sqlstate, error.message, reason=f"{error.sqlstate} {error.message}")
     return Fatal(
         "08006",
@@ -121,7 +124,7 @@ def login_refused(error: ServerMessage, authenticated: bool, user: str) -> Fatal
         message = f'the database server does not let user "{user}" log in through proxyd'
     elif error.sqlstate == "53300":
         message = "sorry, too many clients already"
-    elif error.sqlstate == "57P03":
+    elif error.sqlstate == STARTING_UP:
         message = "the database system is starting up"
     else:
         message = "the database server refused the login"

@@ -8,11 +8,14 @@ Keys are proxyd's own; a server's never reach a client (protocol chapter,
 from __future__ import annotations
 
 import hmac
-import os
+import secrets
 from typing import Generic, Protocol, TypeVar
 
-KEY_LENGTH = 4
-"""Bytes of a key in protocol 3.0."""
+SHORT_KEY = 4
+"""Bytes of a key in protocol 3.0, which knows no other length."""
+
+LONG_KEY = 32
+"""Bytes of a key from protocol 3.2 on, as many as PostgreSQL 18 makes of it."""
 
 
 class Cancellable(Protocol):
@@ -34,21 +37,22 @@ class CancelKeys(Generic[S]):
 
     def __init__(self) -> None:
         self._sessions: dict[int, S] = {}
-        self._nobody = os.urandom(KEY_LENGTH)
+        self._nobody = secrets.token_bytes(LONG_KEY)
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def issue(self, session: S) -> tuple[int, bytes]:
+    def issue(self, session: S, length: int = SHORT_KEY) -> tuple[int, bytes]:
         """
         A key for a session, valid until L{forget}.
 
+        @param length: bytes of the secret, by the protocol that the client speaks
         @return: a process number (31 bits, never 0) and the secret; both are
             random, and neither may be logged
         """
         pid = 0
         while not pid or pid in self._sessions:
-            random = os.urandom(4 + KEY_LENGTH)
+            random = secrets.token_bytes(4 + length)
             pid = int.from_bytes(random[:4], "big") & 0x7FFFFFFF
         session.cancel_key = random[4:]
         self._sessions[pid] = session

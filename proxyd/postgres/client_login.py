@@ -9,6 +9,7 @@ password.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import ip_address
 from sys import intern
@@ -21,23 +22,17 @@ from proxyd.errors import ProtocolError
 from proxyd.net.end import End
 from proxyd.postgres.admission import Admission
 from proxyd.postgres.answers import Fatal, draining, starting, too_many
+from proxyd.postgres.cancel import LONG_KEY, SHORT_KEY
 from proxyd.postgres.client_session import ClientSession
+from proxyd.postgres.client_start import NotMeant, read_proxy_header, read_wish
 from proxyd.postgres.conversation import Conversation, Lost
 from proxyd.postgres.directory import Address, Place, lets_user_in
-from proxyd.postgres.settings import greet, greeting_of, read_settings
+from proxyd.postgres.settings import read_settings, told
 from proxyd.target import Principal
 from proxyd.wire.pg import messages
 from proxyd.wire.pg.errors import PgProtocolError
 from proxyd.wire.pg.framing import MessageReader
-from proxyd.wire.pg.startup import (
-    CancelRequested,
-    ClientStartup,
-    GssRequested,
-    NotPostgres,
-    SslRequested,
-    StartupRequested,
-)
-from proxyd.wire.proxy_protocol import ProxyHeader
+from proxyd.wire.pg.startup import NEWEST_MINOR, NotPostgres, StartupRequested
 
 if TYPE_CHECKING:
     from proxyd.postgres.listener import PostgresListener
@@ -49,11 +44,11 @@ PASSWORD_LIMIT = 65_535
 
 
 @lru_cache(maxsize=1024)
-def _parsed(host: str) -> tuple[Address, str, bool]:
-    """An address as a value and as text (IPv4 inside IPv6 is IPv4), and whether it is loopback."""
+def _parsed(host: str) -> tuple[Address, str]:
+    """An address as a value and as text; IPv4 inside IPv6 is IPv4."""
     address = ip_address(host.partition("%")[0])
     address = getattr(address, "ipv4_mapped", None) or address
-    return address, str(address), address.is_loopback
+    return address, str(address)
 
 
 class _HungUp(Exception):
@@ -68,7 +63,6 @@ class ClientLogin:
     @ivar address: where it comes from; None: a UNIX socket
     @ivar host: its address without the port
     @ivar source: its address
-    @ivar local: whether its bytes never leave this machine
     """
 
     def __init__(self, listener: PostgresListener, address: object) -> None:
@@ -79,7 +73,6 @@ class ClientLogin:
         self._listener = listener
         self.address: Address | None = None
         self.source = self.host = "unix"
-        self.local = True
         if isinstance(address, tuple):
             self._set_address(address[0], address[1])
         self.conversation = Conversation()
@@ -90,23 +83,19 @@ class ClientLogin:
         return self.conversation.end
 
     @property
+    def local(self) -> bool:
+        """Whether the client's bytes never leave this machine."""
+        return self.address is None or self.address.is_loopback
+
+    @property
     def private(self) -> bool:
         """Whether a secret may be asked for."""
         tls = self._listener.settings.tls
         return self.local or self.end.secure is not None or tls.mode == "disable"
 
     def _set_address(self, host: str, port: int) -> None:
-        self.address, self.host, self.local = _parsed(host)
+        self.address, self.host = _parsed(host)
         self.source = f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
-
-    def heard(self, data: bytes) -> None:
-        """The client's first bytes are here."""
-        self.conversation.put_back(data)
-        self._listener.arrived(self)
-
-    def unheard(self, reason: str) -> None:
-        """The client left without a word."""
-        self._listener.arrived(self)
 
     async def run(self) -> None:
         """Take the client in, or send it away; never fails but by a bug."""
@@ -121,6 +110,9 @@ class ClientLogin:
             await self._log_in(startup)
         except Fatal as fatal:
             self._refuse(user, fatal)
+        except NotMeant as error:
+            self._listener.refused(self, user, Fatal("08P01", str(error)))
+            self.end.close()
         except NotPostgres as error:
             _log.debug("[{source}] closed: {reason}", source=self.source, reason=str(error))
             self.end.drop()
@@ -154,39 +146,20 @@ class ClientLogin:
         """Take the PROXY header of a balancer that is believed."""
         networks = self._listener.settings.proxy_protocol
         address = self.address
-        if not networks or address is None or not any(address in each for each in networks):
+        if address is None or not any(address in network for network in networks):
             return
-        header = ProxyHeader()
-        while (announced := header.receive_data(await self.conversation.chunk())) is None:
-            pass
-        self.conversation.put_back(header.trailing_data)
+        announced = await read_proxy_header(self.conversation)
         if announced.source is not None:
             self._set_address(*announced.source)
 
     async def _start(self) -> StartupRequested | None:
         """Everything up to the start-up packet; None: it was a cancel request, and is done."""
-        reader = ClientStartup()
-        end = self.end
-        context = None if self.address is None else self._listener.tls
-        while True:
-            data = self.conversation.take_early() or await self.conversation.chunk()
-            for event in reader.receive_data(data):
-                if isinstance(event, SslRequested):
-                    offered = context is not None and end.secure is None
-                    end.write(b"S" if offered else b"N")
-                    reader.answered(offered)
-                    if offered:
-                        assert context is not None
-                        await self.conversation.secure(context, None)
-                elif isinstance(event, GssRequested):
-                    end.write(b"N")
-                    reader.answered(False)
-                elif isinstance(event, CancelRequested):
-                    await self._listener.cancel(event.pid, event.key)
-                    return None
-                elif isinstance(event, StartupRequested):
-                    self.conversation.put_back(reader.trailing_data)
-                    return event
+        tls = None if self.address is None else self._listener.tls
+        wish = await read_wish(self.conversation, tls)
+        if isinstance(wish, StartupRequested):
+            return wish
+        await self._listener.cancel(wish.pid, wish.key)
+        return None
 
     # The login
 
@@ -200,8 +173,9 @@ class ClientLogin:
             raise starting()
         if listener.full:
             raise too_many()
-        if startup.version[1] > 0 or startup.unknown_options:
-            self.end.write(messages.negotiate_protocol_version(0, startup.unknown_options))
+        minor = min(startup.version[1], NEWEST_MINOR)
+        if startup.version[1] > minor or startup.unknown_options:
+            self.end.write(messages.negotiate_protocol_version(minor, startup.unknown_options))
         self._demand_tls()
         settings = read_settings(startup.parameters)
         name = intern(startup.parameters["database"])
@@ -225,21 +199,21 @@ class ClientLogin:
             settings,
             admission.term,
         )
-        await self._admit(session)
+        await self._admit(session, LONG_KEY if minor >= NEWEST_MINOR else SHORT_KEY)
 
-    async def _admit(self, session: ClientSession) -> None:
+    async def _admit(self, session: ClientSession, key_length: int) -> None:
         """Make the session and its client known; a server is leased if only it can tell."""
         conversation = self.conversation
         self._listener.begun(session)
         try:
-            greeting = greeting_of(session.pool, session.settings)
-            if greeting is None:
+            parameters: Mapping[str, str] | None = told(session.pool, session.settings)
+            if parameters is None:
                 # While a server is waited for, a client that goes away must not keep its place.
                 conversation.stirred = lambda: self._stirred(session)
                 if not conversation.early:
                     self.end.resume()
                 try:
-                    greeting = greet(await session.leased())
+                    parameters = await session.leased()
                 finally:
                     conversation.stirred = None
             if conversation.lost:
@@ -251,7 +225,7 @@ class ClientLogin:
             session.close(str(error) or "it was ended")
             return
         early = conversation.take_early()
-        session.greet(greeting)
+        session.greet(parameters, key_length)
         if early:
             session.early(early)
 

@@ -8,6 +8,7 @@ it holds a lease, and the link carries the bytes. How it ends is all here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -17,10 +18,11 @@ from proxyd.net.end import End
 from proxyd.net.relay import join
 from proxyd.postgres.admission import Term
 from proxyd.postgres.answers import Fatal, lost_server, shutdown
+from proxyd.postgres.cancel import SHORT_KEY
 from proxyd.postgres.departure import Departure
 from proxyd.postgres.leasing import Leasing, State
 from proxyd.postgres.pool import Pool
-from proxyd.postgres.settings import Settings
+from proxyd.postgres.settings import Settings, status_block
 from proxyd.target import Principal
 from proxyd.wire.pg import messages
 from proxyd.wire.pg.errors import PgProtocolError, error_response
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from proxyd.postgres.listener import PostgresListener
 
 _log = Logger()
-
-_READY = messages.ready_for_query()
 
 
 class ClientSession(Leasing):
@@ -92,19 +92,29 @@ class ClientSession(Leasing):
 
     # Getting a server
 
-    def greet(self, greeting: bytes) -> None:
+    def greet(self, parameters: Mapping[str, str], key_length: int = SHORT_KEY) -> None:
         """
         Tell the client that it is in, and wait for its first message.
 
-        @param greeting: see L{proxyd.postgres.settings.greet}
+        @param parameters: what it is told by ParameterStatus
+        @param key_length: bytes of its cancel key
         """
-        self.pid, key = self._listener.keys.issue(self)
+        self.pid, key = self._listener.keys.issue(self, key_length)
         if self.end.closed:
             self.close("the client was lost")
             return
         # From here on it is the session that learns when the client is lost.
         self.end.talk(self)
-        self.end.write(greeting + messages.backend_key_data(self.pid, key) + _READY)
+        self.end.write(
+            b"".join(
+                (
+                    messages.authentication_ok(),
+                    status_block(tuple(parameters.items())),
+                    messages.backend_key_data(self.pid, key),
+                    messages.ready_for_query(),
+                )
+            )
+        )
         if self.state is State.CLOSED:
             return
         if self._lease is None:
@@ -114,6 +124,7 @@ class ClientSession(Leasing):
 
     def _wait(self) -> None:
         self.state = State.IDLE
+        self.end.talk(self)
         self.end.resume()
         if self._listener.draining:
             self.drain()
@@ -161,7 +172,7 @@ class ClientSession(Leasing):
         if answer:
             server.end.carry(answer)
         rest, self._rest = self._rest, b""
-        if (rest or flow.alert) and self.state is State.JOINED:
+        if self.state is State.JOINED:
             self.end.carry(rest)
         if self._cancels and self._lease is not None:
             asked, self._cancels = self._cancels, ()
@@ -226,9 +237,6 @@ class ClientSession(Leasing):
         """The client sends no more: see L{Departure}."""
         assert self._lease is not None
         self.state = State.LEAVING
-        if self._lease.flow.settled:
-            self.go(reason)
-            return
         self._departure = Departure(self, self._lease, reason, self._listener.clock)
         self._departure.begin(patience)
 
@@ -306,7 +314,7 @@ class ClientSession(Leasing):
         if skip.terminated:
             self.close("the client said goodbye")
             return
-        self.end.write(_READY)
+        self.end.write(messages.ready_for_query())
         if self.state is State.CLOSED:
             return
         self._wait()

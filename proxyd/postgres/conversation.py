@@ -111,6 +111,25 @@ class Conversation:
         if not self.end.closed:
             self.end.pause()
 
+    def glance(self) -> Deferred[bytes]:
+        """
+        What the peer sent, left where it is: in the socket.
+
+        For what may be followed by TLS, or be TLS; L{take} takes of it what is
+        not. Nothing may have been put back. Fails with L{Lost} as L{chunk} does.
+        """
+        done: Deferred[bytes] = Deferred(self._cancelled)
+        if self.lost:
+            done.errback(Lost(self.lost))
+        else:
+            self._waiting = _Chunk(done)
+            self.end.glance(self._seen)
+        return done
+
+    def take(self, count: int) -> bytes:
+        """Take so many bytes of those that L{glance} has shown; fewer where the peer is lost."""
+        return self.end.take(count)
+
     async def secure(self, context: SSL.Context, server: str | None) -> None:
         """
         Begin TLS, and wait for the handshake.
@@ -142,6 +161,12 @@ class Conversation:
             self._stir()
         else:
             self._waiting = None
+            waiting.heard(data)
+
+    def _seen(self, data: bytes) -> None:
+        """The link shows what came."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
             waiting.heard(data)
 
     def finished(self, end: End) -> None:

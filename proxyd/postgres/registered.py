@@ -230,8 +230,6 @@ def checked_dsn(text: str, denies: Denies) -> ParsedDsn:
     for name, value in dsn.parameters.items():
         if name not in ALLOWED or (name == "sslrootcert" and value != "system"):
             raise Invalid(f"dsn: {name} is for DSNs of the configuration file only")
-    if parsed.later:
-        raise Invalid(f"dsn: {parsed.later[0]} is not in this version yet")
     if not dsn.user or not dsn.database:
         raise Invalid("dsn: must name user and database: postgresql://USER@HOST:PORT/DATABASE")
     for host in dsn.hosts:

@@ -13,38 +13,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.interfaces import ITransport
-from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThreadPool
 
 from proxyd.config.model import Connection
 from proxyd.errors import DialError, DialFailure, ProtocolError
 from proxyd.interfaces import IDialer
 from proxyd.net.deadlines import Deadlines
-from proxyd.net.end import End
 from proxyd.net.link import Link
-from proxyd.net.secure import Secure
-from proxyd.net.tls import (
-    client_context,
-    handshake_failure,
-    tls_server_end_point,
-    verify_server,
-)
-from proxyd.postgres.answers import Refused
+from proxyd.postgres.answers import STARTING_UP, Refused
 from proxyd.postgres.conversation import Conversation, Lost
-from proxyd.postgres.server_connection import ServerConnection
+from proxyd.postgres.hosts import Hosts, judged, question, unsuited
+from proxyd.postgres.manner import manner_of
+from proxyd.postgres.opening import Opening, channel_binding
+from proxyd.postgres.server_connection import Failed, ServerConnection
 from proxyd.target import Principal, Target
+from proxyd.wire.pg import messages
 from proxyd.wire.pg.login import (
-    DEFAULT,
     DeriveKey,
     LoginDone,
     LoginRefused,
     ServerLogin,
     Unchallenged,
 )
-from proxyd.wire.pg.messages import cancel_request, ssl_request
 
 SLOW_KEY = 20_000
 """From this SCRAM iteration count on the key is derived in a thread: about 5 ms of work."""
@@ -62,15 +53,6 @@ class Account:
         return f"<Account {self.user!r}>"
 
 
-class _Held(Protocol):
-    """A connection of Twisted's whose bytes the link carries: only its lifetime is left here."""
-
-    def connectionMade(self) -> None:
-        """Read nothing."""
-        assert self.transport is not None
-        self.transport.pauseProducing()  # type: ignore[attr-defined]
-
-
 class Server:
     """
     The server (or servers) behind one connection of the configuration.
@@ -84,21 +66,19 @@ class Server:
         @raise StartError: a certificate that the DSN names can't be used
         """
         self.connection = connection
-        self._dialer = dialer
-        self._link = link
         self._reactor = reactor
         self._deadlines: Deadlines[Conversation] = Deadlines(
             reactor, connection.connect_timeout, Conversation.give_up
         )
-        dsn = connection.dsn
-        self._context: SSL.Context | None = None
-        if dsn.sslmode != "disable" and not all(host.is_unix for host in dsn.hosts):
-            self._context = client_context(
-                dsn.sslmode,
-                root=dsn.parameters.get("sslrootcert"),
-                certificate=dsn.parameters.get("sslcert"),
-                key=dsn.parameters.get("sslkey"),
-            )
+        manner = self._manner = manner_of(connection.dsn)
+        self._opening = Opening(connection.dsn, manner, dialer, link)
+        self._hosts = Hosts(
+            connection.dsn.hosts,
+            manner.attributes,
+            reactor,
+            connection.server_times.host_avoided,
+            secrets.SystemRandom().shuffle if manner.balance else None,
+        )
 
     async def login(
         self, account: Account, database: str, parameters: Mapping[str, str], principal: Principal
@@ -106,30 +86,59 @@ class Server:
         """
         A new connection, logged in and idle.
 
-        The DSN's hosts are tried in their order.
+        The DSN's hosts are tried in their order, those that failed lately
+        last; a host's name is looked up anew each time. One that is starting
+        up or shutting down is passed over for the next.
 
         @raise Refused: the server said no
-        @raise DialError: no host could be reached in C{connect_timeout}, or it
-            answered nonsense
+        @raise DialError: no host could be reached in C{connect_timeout}, none
+            is what C{target_session_attrs} asks for, or it answered nonsense
         @raise Unchallenged: the account had to be challenged and was not
         """
-        error: DialError | None = None
-        for host in self.connection.dsn.hosts:
-            for wanted in self._ways(host):
-                attempt = Deferred.fromCoroutine(
-                    self._attempt(host, wanted, account, database, parameters, principal)
-                )
-                attempt.addTimeout(self.connection.connect_timeout, self._reactor)
+        failed: DialError | Refused | None = None
+        if not account.challenged:
+            parameters = {**self._manner.startup, **parameters}
+        for wanted in self._hosts.wanted:
+            for host in self._hosts.order():
                 try:
-                    return await attempt
-                except TimeoutError:
-                    error = DialError(DialFailure.TIMEOUT, f"server {host}")
-                    break
-                except _TryNext as other_way:
-                    error = other_way.error
-                except DialError as failed:
-                    error = failed
-                    break
+                    server = await self._at(host, wanted, account, database, parameters, principal)
+                except DialError as error:
+                    self._hosts.failed(host)
+                    if not isinstance(failed, Refused):
+                        failed = error
+                except Refused as refused:
+                    if refused.error.sqlstate != STARTING_UP or len(self._hosts) == 1:
+                        raise
+                    self._hosts.failed(host)
+                    failed = refused  # it will be there: this says more than another's silence
+                else:
+                    self._hosts.succeeded(host)
+                    return server
+        assert failed is not None
+        raise failed
+
+    async def _at(
+        self,
+        host: Target,
+        wanted: str,
+        account: Account,
+        database: str,
+        parameters: Mapping[str, str],
+        principal: Principal,
+    ) -> ServerConnection:
+        """Log in at one host, in the first way that works."""
+        error: DialError | None = None
+        for way in self._manner.ways(host):
+            attempt = Deferred.fromCoroutine(
+                self._attempt(host, way, wanted, account, database, parameters, principal)
+            )
+            attempt.addTimeout(self.connection.connect_timeout, self._reactor)
+            try:
+                return await attempt
+            except TimeoutError:
+                raise DialError(DialFailure.TIMEOUT, f"server {host}") from None
+            except _TryNext as other_way:
+                error = other_way.error
         assert error is not None
         raise error
 
@@ -145,11 +154,11 @@ class Server:
         """
         if server.key is None:
             raise DialError(DialFailure.BROKEN, f"server {server.address} gave no cancel key")
-        conversation, _ = await self._open(
+        conversation, _ = await self._opening.open(
             server.address, server.host, "tls" if server.secure else "plain", Principal("", "")
         )
         end = conversation.end
-        end.write(cancel_request(server.pid, server.key))
+        end.write(messages.cancel_request(server.pid, server.key))
         try:
             while True:
                 await conversation.chunk()
@@ -158,20 +167,11 @@ class Server:
         finally:
             end.drop()
 
-    def _ways(self, host: Target) -> tuple[str, ...]:
-        """The ways to try on one host, as libpq does for each sslmode."""
-        if host.is_unix:
-            return ("plain",)
-        return {
-            "disable": ("plain",),
-            "allow": ("plain?", "tls"),
-            "prefer": ("tls?", "plain"),
-        }.get(self.connection.dsn.sslmode, ("tls",))
-
     async def _attempt(
         self,
         host: Target,
         way: str,
+        wanted: str,
         account: Account,
         database: str,
         parameters: Mapping[str, str],
@@ -179,7 +179,7 @@ class Server:
     ) -> ServerConnection:
         """One try on one host, in one way; a way with C{?} may be followed by another."""
         try:
-            conversation, address = await self._open(host, host, way, principal)
+            conversation, address = await self._opening.open(host, host, way, principal)
         except DialError as error:
             if way == "tls?" and error.failure is DialFailure.TLS:
                 raise _TryNext(error) from error
@@ -207,7 +207,7 @@ class Server:
         except CancelledError:
             end.abort()
             raise
-        return ServerConnection(
+        server = ServerConnection(
             conversation,
             done,
             host,
@@ -216,63 +216,34 @@ class Server:
             database,
             self._reactor.seconds(),
             self._deadlines,
+            follows_role=self._manner.attributes != "any",
         )
+        await self._check(server, wanted)
+        return server
 
-    async def _open(
-        self, target: Target, host: Target, way: str, principal: Principal
-    ) -> tuple[Conversation, Target]:
-        """A connection to a server up to its TLS; and the address that answered."""
-        endpoint = self._dialer.endpoint_for(target, principal)
-        protocol: Any = await endpoint.connect(Factory.forProtocol(_Held))
-        transport: Any = protocol.transport
-        assert transport is not None
-        address = _address(transport, target)
-        conversation = Conversation()
-        end = End(
-            self._link,
-            transport.getHandle(),
-            transport,
-            conversation,
-            paused=True,
-        )
-        conversation.end = end
-        if way in ("plain", "plain?"):
-            return conversation, address
+    async def _check(self, server: ServerConnection, wanted: str) -> None:
+        """
+        See whether a server is what C{target_session_attrs} asks for.
+
+        @raise DialError: it is not, or did not say; the connection is closed
+        """
         try:
-            if await self._begin_tls(conversation, host):
-                verify_server(
-                    end.secure.connection,  # type: ignore[union-attr]
-                    self.connection.dsn.sslmode,
-                    host.host,
-                )
-            elif way == "tls":
-                raise DialError(DialFailure.TLS, f"server {host} does not support TLS")
-        except Lost as error:
-            end.abort()
-            secure = end.secure
-            if secure is not None and secure.failure is not None:
-                raise handshake_failure(secure.connection, secure.failure, str(host)) from error
-            raise DialError(DialFailure.LOST, f"server {host}: {error}") from error
-        except (DialError, CancelledError):
-            end.abort()
+            why = unsuited(wanted, server.parameters)
+            if why is None:
+                answer = await server.run(messages.query(question(wanted)))
+                why = judged(wanted, _only_value(answer))
+        except (Lost, Failed, ProtocolError) as error:
+            server.abort()
+            raise DialError(DialFailure.BROKEN, f"server {server.host}: {error}") from error
+        except CancelledError:
+            server.abort()
             raise
-        return conversation, address
-
-    async def _begin_tls(self, conversation: Conversation, host: Target) -> bool:
-        """Ask for TLS, and begin it; False: the server has none."""
-        end = conversation.end
-        end.write(ssl_request())
-        answer = await conversation.chunk()
-        if answer == b"N":
-            return False
-        if answer != b"S":
-            # Whatever it is, an error text among it, it did not come by TLS: not to be believed.
+        if why:
+            server.goodbye()
             raise DialError(
-                DialFailure.TLS, f"server {host} answered the request for TLS with more"
+                DialFailure.UNREACHABLE,
+                f"server {server.host} {why}, and target_session_attrs={self._manner.attributes}",
             )
-        assert self._context is not None
-        await conversation.secure(self._context, host.host)
-        return True
 
     async def _authenticate(
         self,
@@ -284,9 +255,7 @@ class Server:
     ) -> LoginDone:
         """Log in on an open connection."""
         end = conversation.end
-        binding = None
-        if end.secure is not None:
-            binding = _binding(end.secure)
+        manner = self._manner
         login = ServerLogin(
             user=account.user,
             database=database,
@@ -295,9 +264,12 @@ class Server:
             nonce=secrets.token_urlsafe(18),
             secure=end.secure is not None,
             local=_is_local(host),
-            allow=self._allowed(),
+            allow=manner.allow,
             challenge_required=account.challenged,
-            binding=binding,
+            binding=None if manner.binding == "disable" else channel_binding(conversation),
+            binding_required=manner.binding == "require",
+            minor=manner.minor,
+            least_minor=manner.least_minor,
         )
         end.write(login.data_to_send())
         while True:
@@ -319,22 +291,6 @@ class Server:
                     login.key_derived(salted)
             end.write(login.data_to_send())
 
-    def _allowed(self) -> frozenset[str]:
-        """The ways of authentication that this DSN lets a server ask for."""
-        wanted = self.connection.dsn.parameters.get("require_auth")
-        return DEFAULT if wanted is None else frozenset(wanted.split(","))
-
-
-def _binding(secure: Secure) -> bytes | None:
-    """The channel binding of the server's certificate (RFC 5929); None where it has none."""
-    certificate = secure.connection.get_peer_certificate()
-    if certificate is None:
-        return None
-    try:
-        return tls_server_end_point(certificate.to_cryptography())
-    except ValueError:
-        return None
-
 
 class _TryNext(Exception):
     """This way failed in a manner that the next one may mend."""
@@ -349,9 +305,13 @@ def _is_local(host: Target) -> bool:
     return host.is_unix or host.host in ("localhost", "::1") or host.host.startswith("127.")
 
 
-def _address(transport: ITransport, target: Target) -> Target:
-    """The address that really answered: where a cancel request has to go."""
-    peer: Any = transport.getPeer()
-    if target.is_unix or not hasattr(peer, "host"):
-        return target
-    return Target(peer.host, peer.port)
+def _only_value(answer: list[tuple[int, bytes]]) -> str:
+    """
+    The value of the one row with one column that an answer is.
+
+    @raise ProtocolError: it is none
+    """
+    rows = [messages.parse_data_row(body) for kind, body in answer if kind == messages.DATA_ROW]
+    if len(rows) != 1 or len(rows[0]) != 1 or rows[0][0] is None:
+        raise ProtocolError("a server that was asked what it is did not say")
+    return rows[0][0].decode("ascii", "replace")

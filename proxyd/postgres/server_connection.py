@@ -8,7 +8,6 @@ the few statements of our own (settings, reset, health check) go by L{ServerConn
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 
 from twisted.internet.defer import Deferred
@@ -35,9 +34,6 @@ _PLAIN = frozenset(range(256)) - {
 Message = tuple[int, bytes]
 Answered = Callable[[list[Message], Exception | None], None]
 """C{(messages, None)}, or nothing and what went wrong."""
-
-_USUAL_LIMIT = 256
-_USUAL_SIZE = 1024
 
 ANSWER_LIMIT = 1024 * 1024
 """The longest message, and the longest whole answer, that a statement of our own may have."""
@@ -71,6 +67,8 @@ class ServerConnection:
     @ivar checked: when it was last known to answer, by the clock
     @ivar deadlines: for the answers to statements of our own
     @ivar expires: when its lifetime is over, by the clock
+    @ivar follows_role: whether its lifetime is over when the server is promoted
+        from a standby: it was chosen for what it was
     """
 
     __slots__ = (
@@ -82,6 +80,7 @@ class ServerConnection:
         "deadlines",
         "end",
         "expires",
+        "follows_role",
         "host",
         "idle_since",
         "key",
@@ -100,7 +99,9 @@ class ServerConnection:
         database: str,
         now: float,
         deadlines: Deadlines[Conversation],
+        follows_role: bool = False,
     ) -> None:
+        self.follows_role = follows_role
         self.deadlines = deadlines
         self.conversation = conversation
         self.end: End = conversation.end
@@ -131,6 +132,8 @@ class ServerConnection:
         @raise ProtocolError: it is malformed
         """
         name, value = messages.parse_parameter_status(body)
+        if self.follows_role and name == "in_hot_standby" and value != self.parameters.get(name):
+            self.expires = self.created
         self.parameters[name] = value
 
     def ask(self, request: bytes, answered: Answered, ahead: bytes = b"") -> None:
@@ -146,7 +149,7 @@ class ServerConnection:
         """
         self.end.write(request + ahead)
         self.deadlines.add(self.conversation)
-        self.conversation.hear(_Answer(self, request, answered, bool(ahead)))
+        self.conversation.hear(_Answer(self, answered, bool(ahead)))
 
     def run(self, request: bytes) -> Deferred[list[Message]]:
         """
@@ -222,23 +225,11 @@ class ServerConnection:
 class _Answer:
     """Hears the answer to one statement of our own."""
 
-    __slots__ = (
-        "_answer",
-        "_answered",
-        "_error",
-        "_more",
-        "_part",
-        "_request",
-        "_server",
-        "_size",
-    )
+    __slots__ = ("_answer", "_answered", "_error", "_more", "_part", "_server", "_size")
 
-    def __init__(
-        self, server: ServerConnection, request: bytes, answered: Answered, more: bool
-    ) -> None:
+    def __init__(self, server: ServerConnection, answered: Answered, more: bool) -> None:
         """@param more: other answers may follow"""
         self._server = server
-        self._request = request
         self._answered = answered
         self._more = more
         self._answer: list[Message] = []
@@ -248,14 +239,6 @@ class _Answer:
 
     def heard(self, data: bytes) -> None:
         """See L{Hearer<proxyd.postgres.conversation.Hearer>}."""
-        usual = None if self._size else _usual.get(self._request)
-        if usual is not None and (
-            data.startswith(usual.said) if self._more else data == usual.said
-        ):
-            self._server.parameters.update(usual.parameters)
-            self._server.conversation.put_back(data[len(usual.said) :])
-            self._over(usual.answer, None)
-            return
         self._size += len(data)
         try:
             if self._size > ANSWER_LIMIT:
@@ -300,34 +283,7 @@ class _Answer:
             conversation.put_back(data[used:])
         if (conversation.early and not self._more) or found[-1][1] not in _STATUSES:
             raise ProtocolError("the server said more than it was asked")
-        if self._error is None and used <= _USUAL_SIZE and self._size == len(data):
-            _remember(self._request, data[:used], found, self._answer)
         return True
-
-
-@dataclass(frozen=True, slots=True)
-class _Usual:
-    """
-    What a request of ours was answered with last time, and what that means.
-
-    The same bytes mean the same: nearly all answers need not be read again.
-
-    @param parameters: what its ParameterStatus messages set
-    """
-
-    said: bytes
-    parameters: dict[str, str]
-    answer: list[Message]
-
-
-_usual: dict[bytes, _Usual] = {}
-
-
-def _remember(request: bytes, said: bytes, all_of_it: list[Message], answer: list[Message]) -> None:
-    if len(_usual) >= _USUAL_LIMIT:
-        _usual.clear()
-    told = (body for kind, body in all_of_it if kind == messages.PARAMETER_STATUS)
-    _usual[request] = _Usual(said, dict(map(messages.parse_parameter_status, told)), answer)
 
 
 @lru_cache(maxsize=256)

@@ -14,6 +14,7 @@ from functools import lru_cache
 from proxyd.postgres.answers import Fatal
 from proxyd.postgres.pool import Pool
 from proxyd.wire.pg import messages
+from proxyd.wire.pg.date_style import merge_date_styles
 from proxyd.wire.pg.startup import split_options
 
 Setting = tuple[str, str]
@@ -22,7 +23,6 @@ NAME_LIMIT = 63
 """Bytes of a name in PostgreSQL (NAMEDATALEN - 1)."""
 
 _LEARNT_LIMIT = 1000
-_GREETINGS_LIMIT = 256
 
 REPORTED = {
     name.lower(): name
@@ -97,7 +97,7 @@ class Settings:
     @property
     def sets_role(self) -> bool:
         """Whether a role is among them."""
-        return bool(self.pairs) and self.pairs[-1][0] == "role"
+        return any(name == "role" for name, _ in self.pairs)
 
     def with_role(self, role: str) -> Settings:
         """The same, acting as C{role}."""
@@ -120,24 +120,23 @@ def read_settings(parameters: Mapping[str, str]) -> Settings:
     @raise Fatal: replication is asked for, or a setting that no client may make
     @raise PgProtocolError: C{options} can't be read
     """
-    return _settings(*parameters.items())
-
-
-@lru_cache(maxsize=256)
-def _settings(*given: Setting) -> Settings:
-    parameters = dict(given)
     _refuse_replication(parameters.get("replication"))
-    pairs: dict[str, str] = {}
-    own = (item for item in given if item[0] not in _NO_SETTING)
-    for name, value in (*split_options(parameters.get("options", "")), *own):
-        pairs[_checked(name)] = value
-    return _shared(tuple(pairs.items()))
+    return _settings(parameters.get("options", ""), *_own(parameters))
+
+
+def _own(parameters: Mapping[str, str]) -> tuple[Setting, ...]:
+    return tuple(item for item in parameters.items() if item[0] not in _NO_SETTING)
 
 
 @lru_cache(maxsize=256)
-def _shared(pairs: tuple[Setting, ...]) -> Settings:
-    """One value for all who come with the same settings, whoever they are."""
-    return Settings(pairs)
+def _settings(options: str, *own: Setting) -> Settings:
+    pairs: dict[str, str] = {}
+    for name, value in (*split_options(options), *own):
+        name = _checked(name)
+        if name == "datestyle" and name in pairs:
+            value = merge_date_styles(pairs[name], value)
+        pairs[name] = value
+    return Settings(tuple(pairs.items()))
 
 
 def _checked(name: str) -> str:
@@ -195,31 +194,10 @@ def told(pool: Pool, settings: Settings) -> dict[str, str] | None:
     return effective
 
 
-def greet(parameters: Mapping[str, str]) -> bytes:
-    """
-    What a client is greeted with, up to its cancel key.
-
-    @param parameters: what it is told by ParameterStatus
-    """
-    statuses = [messages.parameter_status(*parameter) for parameter in parameters.items()]
-    return b"".join((messages.authentication_ok(), *statuses))
-
-
-def greeting_of(pool: Pool, settings: Settings) -> bytes | None:
-    """
-    The greeting of a client before a server is leased to it; many get the same.
-
-    @return: None when only a server can tell, see L{told}
-    """
-    greeting = pool.greetings.get(settings)
-    if greeting is None:
-        parameters = told(pool, settings)
-        if parameters is None:
-            return None
-        if len(pool.greetings) >= _GREETINGS_LIMIT:
-            pool.greetings.clear()
-        greeting = pool.greetings[settings] = greet(parameters)
-    return greeting
+@lru_cache(maxsize=256)
+def status_block(parameters: tuple[Setting, ...]) -> bytes:
+    """The ParameterStatus messages of a greeting; many clients get the same."""
+    return b"".join(messages.parameter_status(*parameter) for parameter in parameters)
 
 
 def wanted(settings: Settings, parameters: Mapping[str, str]) -> list[Setting]:
@@ -235,10 +213,8 @@ def learn(pool: Pool, settings: Settings, parameters: Mapping[str, str]) -> None
     """Remember what a server reports for the settings it was just given."""
     if len(pool.learnt) >= _LEARNT_LIMIT:
         pool.learnt.clear()
-        pool.greetings.clear()
     for name, value in settings.pairs:
         if name in REPORTED and name != "application_name":
             reported = parameters.get(REPORTED[name])
-            if reported is not None and pool.learnt.get((name, value)) != reported:
+            if reported is not None:
                 pool.learnt[name, value] = reported
-                pool.greetings.clear()

@@ -277,16 +277,6 @@ class LaterTests(ReadingCase):
                 [f"proxyd.yaml:4: connections.default.{told}: not in this version yet"],
             )
 
-    def test_dsn(self) -> None:
-        """So are parameters of the DSN."""
-        config = self.load(MINIMAL.replace("internal/", "internal/?channel_binding=require"))
-        self.assertEqual(
-            [str(one).replace(f"{self.place}/", "") for one in config.later],
-            [
-                "proxyd.yaml:3: connections.default.dsn: channel_binding: not in this version yet",
-            ],
-        )
-
 
 class IamTests(ReadingCase):
     """aws_iam_auth is for later, but checked now."""

@@ -251,50 +251,12 @@ class LaterTests(ReadingCase):
 
     def test_sections(self) -> None:
         """Each loads, whatever is in it, and is told as not in this version yet."""
-        for name in ("tokens", "socks5", "upstreams", "routes", "default", "agents", "api",
-                     "listen", "auth", "ssh", "aws", "instances"):  # fmt: skip
+        for name in ("tokens", "agents", "api"):
             config = self.load(f"\n{name}: {{anything: [1]}}")
             self.assertEqual(
                 [str(one).replace(f"{self.place}/", "") for one in config.later],
                 [f"proxyd.yaml:2: {name}: not in this version yet"],
             )
-
-    def test_socks_files(self) -> None:
-        """A SOCKS5 configuration with several upstreams, and one with one, load."""
-        several = """\
-            listen: "127.0.0.1:28881"
-            auth:  # Optional SOCKS5 authentication
-              user: admin
-              pass: secret
-            upstreams:
-              dev:
-                ssh: {user: ec2-user}
-                aws: {profile: default}  # Region auto-detected
-                instances: [i-dev-1, i-dev-2]
-            routes:
-              - match: "10.0.0.0/8"
-                upstream: dev
-            default: dev
-            """
-        one = "listen: 127.0.0.1:1080\nssh: {user: u}\naws: {profile: p}\ninstances: [i-1]\n"
-        for text, keys in (
-            (several, ["listen", "auth", "upstreams", "routes", "default"]),
-            (one, ["listen", "ssh", "aws", "instances"]),
-        ):
-            config = self.load(text)
-            self.assertEqual([problem.key for problem in config.later], keys)
-            self.assertIsNone(config.postgres)
-
-    def test_contradictions(self) -> None:
-        """A file is either flat or has the sections, never both."""
-        self.assertEqual(
-            [line.split(": ")[1] for line in self.wrong("socks5: {}\nlisten: x\nauth: {}\n")],
-            ["listen", "auth"],
-        )
-        self.assertEqual(
-            [line.split(": ")[1] for line in self.wrong("upstreams: {}\nssh: {}\naws: {}\n")],
-            ["ssh", "aws"],
-        )
 
     def test_flag(self) -> None:
         """--socks5-listen is for later, too."""

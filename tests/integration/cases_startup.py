@@ -56,6 +56,23 @@ SETTINGS = [
         options="  -c   search_path=pg_catalog,\\ public  ",
     ),
     greeted(
+        "date_style_merged",
+        "A second DateStyle leaves what it does not name (22).",
+        DateStyle="SQL",
+        options="-c DateStyle=DMY",
+    ),
+    greeted(
+        "date_style_merged_german",
+        "German brings its own order (22).",
+        options="-c DateStyle=YMD -c DateStyle=German",
+    ),
+    greeted(
+        "date_style_merged_upper_case",
+        "Whatever case its name is in (22).",
+        datestyle="Postgres,YMD",
+        DateStyle="dmy",
+    ),
+    greeted(
         "options_and_parameter",
         "A parameter wins over options (20).",
         options="-c TimeZone=Asia/Tokyo",
@@ -129,25 +146,7 @@ BROKEN_STARTS = [
     ),
 ]
 
-NEGOTIATED = [
-    Case(
-        "protocol_3_2",
-        "3.2 is negotiated down (14, 16).",
-        (Step(startup(WHO, PROTOCOL_3_0 | 2), "Z"), SHOWN),
-        raw=True,
-    ),
-    Case(
-        "protocol_3_9999",
-        "3.9999 is negotiated down, not refused (16).",
-        (Step(startup(WHO, PROTOCOL_3_0 | 9999), "Z"), SHOWN),
-        raw=True,
-    ),
-    Case(
-        "protocol_options",
-        "Protocol options nobody knows are told by name (14).",
-        (Step(startup(WHO | {"_pq_.one": "1", "_pq_.two": "2"}), "Z"), SHOWN),
-        raw=True,
-    ),
+SETTINGS += [
     Case(
         "duplicate_setting",
         "Of a parameter sent twice the last one counts (17).",
@@ -160,11 +159,58 @@ NEGOTIATED = [
         raw=True,
     ),
     Case(
+        "duplicate_date_style",
+        "DateStyle sent twice is put together (17, 22).",
+        (Step(startup([*WHO.items(), ("DateStyle", "YMD"), ("DateStyle", "SQL")]), "Z"), SHOWN),
+        raw=True,
+    ),
+    Case(
         "longest_packet",
         "10,000 bytes are not too many (11).",
         (Step(startup(WHO | {"options": " " * PADDING}), "Z"), SHOWN),
         raw=True,
         deliveries=frozenset({Delivery.STEPS, Delivery.AT_ONCE}),
+    ),
+]
+
+
+def negotiated(name: str, promise: str, first: bytes) -> Case:
+    """A start-up packet of a newer protocol, and what is spoken then."""
+    return Case(name, promise, (Step(first, "Z"), SHOWN), raw=True, deliveries=NEGOTIATING)
+
+
+OPTIONS = WHO | {"_pq_.one": "1", "_pq_.two": "2"}
+NEGOTIATING = frozenset({Delivery.STEPS, Delivery.BYTES, Delivery.AT_ONCE})
+
+NEGOTIATED = [
+    negotiated("protocol_3_1", "3.1 is 3.0, without a word (14).", startup(WHO, PROTOCOL_3_0 | 1)),
+    negotiated("protocol_3_2", "3.2: a long cancel key (15).", startup(WHO, PROTOCOL_3_0 | 2)),
+    negotiated(
+        "protocol_3_3",
+        "3.3 is negotiated down to 3.2, long key included (14, 15).",
+        startup(WHO, PROTOCOL_3_0 | 3),
+    ),
+    negotiated(
+        "protocol_3_9999",
+        "3.9999 is negotiated down, not refused (16).",
+        startup(WHO, PROTOCOL_3_0 | 9999),
+    ),
+    negotiated("protocol_options", "Options nobody knows are told by name (14).", startup(OPTIONS)),
+    *(
+        negotiated(
+            f"protocol_3_{minor}_options",
+            "So they are in newer protocols (14).",
+            startup(OPTIONS, PROTOCOL_3_0 | minor),
+        )
+        for minor in (1, 2, 3)
+    ),
+    Case(
+        "protocol_4",
+        "Protocol 4 is not spoken (13).",
+        (Step(startup(WHO, 4 << 16), "$"),),
+        raw=True,
+        errors=Errors.CODES,
+        deliveries=PLAIN,
     ),
 ]
 

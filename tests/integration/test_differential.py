@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from twisted.trial.unittest import SkipTest
 
 from tests.integration import cases_broken, cases_copy, cases_extended, cases_query, cases_startup
 from tests.support import pgbytes
@@ -22,7 +21,7 @@ from tests.support.blackbox import (
     open_service,
     shared_daemon,
 )
-from tests.support.database import DATABASE, OPEN_SERVICE, Database
+from tests.support.database import DATABASE, OPEN_SERVICE, Database, shared_database
 from tests.support.trace import Case, Delivery, Errors, Step, forgiving, played
 from tests.support.wireclient import WireClient
 
@@ -116,13 +115,12 @@ class BrokenTests(DifferentialTestCase):
 
 @with_cases(cases_startup.NEGOTIATED)
 class NegotiationTests(DifferentialTestCase):
-    """Versions newer than 3.0, as a server that knows no newer one answers them."""
+    """Versions newer than 3.0, and options nobody knows, as PostgreSQL 18 answers them."""
 
-    def setUp(self) -> None:
-        """Servers from 18 on speak 3.2, which is another answer."""
-        super().setUp()
-        if self.database.major >= 18:
-            raise SkipTest("PostgreSQL 18 and later: speaks protocol 3.2 itself")
+    @property
+    def database(self) -> Database:
+        """The server behind, and beside it."""
+        return shared_database(18)
 
 
 SQL = st.sampled_from(

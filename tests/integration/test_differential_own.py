@@ -104,8 +104,6 @@ class OwnTests(BlackBoxTestCase):
         client.login(OPEN_SERVICE, DATABASE)
         self.assertEqual(client.value("SELECT 'direct'"), "direct")
 
-    test_direct_tls.todo = "TLS from the first byte is not offered yet"  # type: ignore[attr-defined]
-
     def test_direct_tls_without_alpn(self) -> None:
         """Without the protocol's name, or with another, it is refused (6)."""
         other = trusting_context()

@@ -94,6 +94,25 @@ def made(
     return Pair(builder.sign(signer, chosen), own)  # type: ignore[arg-type]
 
 
+def revocation_list(issuer: Pair, *revoked: Pair, ends: timedelta = timedelta(days=1)) -> bytes:
+    """A CA's list of the certificates that it has taken back, in PEM."""
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.certificate.subject)
+        .last_update(now - timedelta(days=10))
+        .next_update(now + ends)
+    )
+    for pair in revoked:
+        builder = builder.add_revoked_certificate(
+            x509.RevokedCertificateBuilder()
+            .serial_number(pair.certificate.serial_number)
+            .revocation_date(now - timedelta(days=1))
+            .build()
+        )
+    return builder.sign(issuer.key, hashes.SHA256()).public_bytes(Encoding.PEM)  # type: ignore[arg-type]
+
+
 def _general(name: str) -> x509.GeneralName:
     if "@" in name:
         return x509.RFC822Name(name)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.errors import StartError
-from proxyd.net.pem import load_certificates, load_key
-from tests.net.authority import made, put
+from proxyd.net.pem import load_certificates, load_key, load_revocation_lists
+from tests.net.authority import made, put, revocation_list
 
 
 class PemTests(SynchronousTestCase):
@@ -34,6 +34,17 @@ class PemTests(SynchronousTestCase):
             load_key(path).public_key(),
             leaf.certificate.public_key(),
         )
+
+    def test_revocation_lists(self) -> None:
+        """Every list of a file; what is none is refused."""
+        ca, other = made("ca", ca=True), made("other", ca=True)
+        both = revocation_list(ca, made("x", issuer=ca)) + ca.pem + revocation_list(other)
+        found = load_revocation_lists(put(self.folder, "crl.pem", both))
+        self.assertEqual([len(one) for one in found], [1, 0])
+        broken = b"-----BEGIN X509 CRL-----\nxx\n-----END X509 CRL-----\n"
+        for data in (ca.pem, b"", broken):
+            path = put(self.folder, "none.pem", data)
+            self.assert_refused(load_revocation_lists, path, "is none in PEM")
 
     def test_missing(self) -> None:
         """A file that is not there, a folder, a name that can be none."""

@@ -23,7 +23,7 @@ from proxyd.net.tls import (
     tls_server_end_point,
     verify_server,
 )
-from tests.net.authority import Pair, made, put
+from tests.net.authority import Pair, made, put, revocation_list
 
 
 class Session:
@@ -278,6 +278,35 @@ class ClientContextTests(TlsCase):
         error = self.assertRaises(StartError, client_context, "verify-ca", root="system")
         self.assertIn("verify-full", str(error))
 
+    def test_revoked(self) -> None:
+        """A certificate on its CA's revocation list is refused as that; others are not."""
+        good = made(names=("db.example",), issuer=self.ca)
+        bad = made(names=("db.example",), issuer=self.ca)
+        path = put(self.folder, "crl.pem", revocation_list(self.ca, bad))
+        self.session("verify-full", good, root=self.root, revoked=path).shake()
+        self.assert_refused(
+            self.session("verify-full", bad, root=self.root, revoked=path), "revoked"
+        )
+
+    def test_revocation_list_that_is_none(self) -> None:
+        """Without a list of the CA's, or with one that is outdated, nobody is believed."""
+        other = put(self.folder, "other.pem", revocation_list(made("other CA", ca=True)))
+        session = self.session("verify-full", root=self.root, revoked=other)
+        self.assert_refused(session, "revocation list")
+        old = put(self.folder, "old.pem", revocation_list(self.ca, ends=timedelta(days=-1)))
+        session = self.session("verify-full", root=self.root, revoked=old)
+        self.assert_refused(session, "outdated")
+        self.assertRaises(
+            StartError, client_context, "verify-ca", root=self.root, revoked=self.root
+        )
+
+    def test_versions(self) -> None:
+        """TLS of the versions that were asked for, and no other."""
+        for version in ("TLSv1.2", "TLSv1.3"):
+            session = self.session("require", least=version, most=version)
+            session.shake()
+            self.assertEqual(session.client.get_protocol_version_name(), version)
+
     def test_other_failures(self) -> None:
         """A handshake that fails otherwise is told in OpenSSL's words."""
         session = self.session("verify-full", root=self.root)
@@ -306,6 +335,7 @@ class ClientContextTests(TlsCase):
             ("bücher.example", b"xn--bcher-kva.example"),
             ("127.0.0.1", None),
             ("::1", None),
+            ("", None),
         ):
             session = Session(client_context("require"), self.server(), name)
             session.shake()
@@ -345,10 +375,16 @@ class VerifyServerTests(TlsCase):
         self.assert_wrong(made("db.example", issuer=self.ca), "10.1.2.3")
 
     def test_common_name_beside_others(self) -> None:
-        """With alternative names it does not count."""
+        """
+        With alternative names of the kind that is asked for it does not count, as for libpq.
+
+        Compared with libpq itself in C{test_tls_libpq}.
+        """
         leaf = made("db.example", names=("other.example",), issuer=self.ca)
         self.assert_wrong(leaf, "db.example", "other.example")
-        self.assert_wrong(made("db.example", names=("10.1.2.3",), issuer=self.ca), "db.example")
+        leaf = made("10.1.2.3", names=("10.9.9.9",), issuer=self.ca)
+        self.assert_wrong(leaf, "10.1.2.3", "10.9.9.9")
+        self.verify(made("db.example", names=("10.1.2.3",), issuer=self.ca), "db.example")
 
     def test_no_name(self) -> None:
         """A certificate without any name is for nobody."""

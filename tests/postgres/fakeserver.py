@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IOpenSSLServer
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
-from tests.net.authority import made
+from tests.net.authority import Pair, made
 from tests.wire.pg.scram_server import ScramServer
 
 SSL, GSSENC, CANCEL = 80877103, 80877104, 80877102
@@ -99,14 +99,18 @@ def md5(backend: Backend) -> None:
     backend.on_password = lambda given: backend.decide(given == right)
 
 
-def scram(backend: Backend, *, lie: bool = False, early: bool = False) -> None:
+def scram(
+    backend: Backend, *, lie: bool = False, early: bool = False, binding: bytes = b""
+) -> None:
     """
     Ask for the password by SCRAM-SHA-256.
 
     @param lie: sign with what no server that knows the password would sign with
     @param early: say AuthenticationOk without any proof
+    @param binding: offer channel binding, too, with these data
     """
-    half = ScramServer(backend.wanted)
+    half = ScramServer(backend.wanted, binding)
+    offered = [text("SCRAM-SHA-256-PLUS")] if binding else []
 
     def final(given: bytes) -> None:
         signature = half.final(given)
@@ -118,11 +122,13 @@ def scram(backend: Backend, *, lie: bool = False, early: bool = False) -> None:
         backend.accept()
 
     def first(given: bytes) -> None:
-        _, _, initial = given.partition(b"\0")
+        mechanism, _, initial = given.partition(b"\0")
+        backend.mechanism = mechanism.decode()
         backend.write(authentication(11, half.first(initial[4:])))
         backend.on_password = final
 
-    backend.write(authentication(10, text("SCRAM-SHA-256") + b"\0"))
+    offered.append(text("SCRAM-SHA-256"))
+    backend.write(authentication(10, b"".join(offered) + b"\0"))
     backend.on_password = first
 
 
@@ -184,6 +190,9 @@ class FakeServer:
         L{Backend.query} knows
     @ivar keys: whether BackendKeyData is sent
     @ivar tls: whether TLS is offered
+    @ivar alpn: whether it says in TLS that it is PostgreSQL, as 17 and newer do
+    @ivar pair: the certificate that it shows; None: one that nobody signed
+    @ivar key_bytes: how long its cancel keys are
     @ivar backends: the logged-in connections that are open
     @ivar seen: every connection there ever was, cancel requests too
     @ivar startups: the parameters of each start-up packet
@@ -200,6 +209,9 @@ class FakeServer:
         self.parameters = dict(PARAMETERS)
         self.keys = True
         self.tls = False
+        self.alpn = False
+        self.pair: Pair | None = None
+        self.key_bytes = 4
         self.backends: list[Backend] = []
         self.seen: list[Backend] = []
         self.startups: list[dict[str, str]] = []
@@ -238,7 +250,8 @@ class FakeServer:
     def certificate(self) -> object:
         """What TLS is spoken with."""
         if self._options is None:
-            self._options = _Tls()
+            pair = self.pair or made("127.0.0.1", names=("127.0.0.1",))
+            self._options = _Tls(pair, self.alpn)
         return self._options
 
     def let_cancels_go(self) -> None:
@@ -250,13 +263,14 @@ class FakeServer:
 
 @implementer(IOpenSSLServerConnectionCreator)
 class _Tls:
-    """TLS with a certificate that nobody signed."""
+    """TLS with a certificate."""
 
-    def __init__(self) -> None:
-        pair = made("127.0.0.1", names=("127.0.0.1",))
+    def __init__(self, pair: Pair, alpn: bool) -> None:
         self._context = OpenSSL.Context(OpenSSL.TLS_SERVER_METHOD)
         self._context.use_certificate(crypto.X509.from_cryptography(pair.certificate))
         self._context.use_privatekey(crypto.PKey.from_cryptography_key(pair.key))
+        if alpn:
+            self._context.set_alpn_select_callback(lambda _, offered: offered[0])
 
     def serverConnectionForTLS(self, protocol: object) -> OpenSSL.Connection:
         """What Twisted asks for."""
@@ -284,6 +298,8 @@ class Backend(Protocol):
     @ivar status: its transaction status
     @ivar working: C{SLEEP} or C{HANG} while it works on that
     @ivar secure: whether it goes by TLS
+    @ivar version: the protocol that it was asked for
+    @ivar mechanism: by which SASL mechanism the client logged in
     @ivar over: it is closed
     """
 
@@ -297,6 +313,8 @@ class Backend(Protocol):
         self.said: list[tuple[str, bytes]] = []
         self.status = "I"
         self.secure = False
+        self.version = 0
+        self.mechanism = ""
         self.working = ""
         self.copying = False
         self.on_password: Callable[[bytes], None] | None = None
@@ -355,7 +373,7 @@ class Backend(Protocol):
         """Let the client in."""
         server = self.server
         self.pid = 1000 + len(server.seen)
-        self.key = pack("!i", 77000 + self.pid)
+        self.key = pack("!i", 77000 + self.pid) * (server.key_bytes // 4)
         said = authentication(0)
         for name, value in server.parameters.items():
             said += message(b"S", text(name) + text(value))
@@ -380,6 +398,9 @@ class Backend(Protocol):
         """Take one packet or message, if it is whole."""
         buffer = self._buffer
         if not self._started:
+            if buffer[:1] == b"\x16" and self.server.tls and not self.secure:
+                self._begin_tls(buffer)
+                return False
             if len(buffer) < 8:
                 return False
             length, code = unpack_from("!ii", buffer)
@@ -398,13 +419,21 @@ class Backend(Protocol):
         self._message(chr(buffer[0]), buffer[5 : length + 1])
         return True
 
+    def _begin_tls(self, hello: bytes = b"") -> None:
+        """Begin TLS, with what came of the handshake already."""
+        self.secure = True
+        self._buffer = b""
+        self.transport.startTLS(self.server.certificate())
+        if hello:
+            self.transport.protocol.dataReceived(hello)
+
     def _packet(self, code: int, body: bytes) -> None:
         if code == SSL:
             self.write(b"S" if self.server.tls else b"N")
             if self.server.tls:
-                self.secure = True
-                self.transport.startTLS(self.server.certificate())
+                self._begin_tls()
             return
+        self.version = code
         self._started = True
         if code == CANCEL:
             self._target = unpack_from("!i", body)[0]

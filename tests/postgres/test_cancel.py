@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.postgres.cancel import KEY_LENGTH, CancelKeys
+from proxyd.postgres.cancel import LONG_KEY, SHORT_KEY, CancelKeys
 
 
 class Session:
@@ -33,7 +33,16 @@ class CancelKeysTests(SynchronousTestCase):
         for _ in range(200):
             pid, key = self.keys.issue(Session())
             self.assertTrue(0 < pid < 2**31)
-            self.assertEqual(len(key), KEY_LENGTH)
+            self.assertEqual(len(key), SHORT_KEY)
+
+    def test_long(self) -> None:
+        """A client of protocol 3.2 has a long secret, and must show all of it."""
+        ann = Session()
+        pid, key = self.keys.issue(ann, LONG_KEY)
+        self.assertEqual(len(key), 32)
+        self.assertIs(self.keys.find(pid, key), ann)
+        for guess in (key[:4], key[:-1], key + b"\0", bytes(32)):
+            self.assertIsNone(self.keys.find(pid, guess))
 
     def test_unique(self) -> None:
         """No two living sessions have the same number, and secrets don't repeat."""

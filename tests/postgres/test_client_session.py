@@ -92,7 +92,7 @@ class LifeTests(SessionTestCase):
             far.close()
             if closed:
                 end.abort()
-            session.greet(b"")
+            session.greet({})
             self.assertIs(session.state, State.CLOSED)
         self.assertEqual(list(listener.sessions), [])
         self.assertEqual((self.link.ends, len(listener.keys)), (0, 0))

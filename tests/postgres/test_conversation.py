@@ -54,6 +54,36 @@ class ConversationTests(SceneTestCase):
         self.assertEqual(talk.take_early(), b"")
         talk.end.abort()
 
+    async def test_glance(self) -> None:
+        """What is looked at is not taken, and what is taken does not come again."""
+        talk = self.begin()
+        waiting = talk.glance()
+        self.far.send(b"one two")
+        self.assertEqual(await waiting, b"one two")
+        self.assertEqual(talk.take(4), b"one ")
+        self.assertEqual(await talk.glance(), b"two")
+        self.assertEqual(await talk.chunk(), b"two")
+        talk.end.abort()
+
+    async def test_glance_at_the_end(self) -> None:
+        """At the peer's end there is nothing to look at; a wait may be cancelled."""
+        talk = self.begin()
+        waiting = talk.glance()
+        waiting.cancel()
+        try:
+            await waiting
+        except CancelledError:
+            pass
+        self.far.close()
+        for _ in range(2):
+            try:
+                await talk.glance()
+            except Lost as lost:
+                self.assertIn("closed", str(lost))
+            else:
+                self.fail("there was something")
+        talk.end.abort()
+
     async def test_nothing_is_read_unasked(self) -> None:
         """While nobody waits the peer fills its own buffer, not our memory."""
         talk = self.begin()

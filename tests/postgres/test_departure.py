@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxyd.postgres.leasing import State
 from tests.postgres.client import Client, until
-from tests.postgres.fakeserver import complete, ready, row
+from tests.postgres.fakeserver import complete, message, ready, row
 from tests.postgres.sessions import SessionTestCase
 from tests.support import pgbytes
 
@@ -33,6 +33,28 @@ class LeavingTests(SessionTestCase):
         self.assertTrue((await client.trace("$")).endswith("TDCZ"))
         self.assertEqual(self.fake.cancels, [])
         await self.at_peace()
+
+    async def test_goodbye_behind_a_copy(self) -> None:
+        """A COPY that the client has ended is finished, though its answer was still to come."""
+        self.begin()
+        for leave in ("goodbye", "half"):
+            self.fake.answers["HELD"] = message(b"G", b"\0\0\0")
+            client = await self.entered()
+            client.send(pgbytes.query("HELD") + pgbytes.copy_data(b"x\n") + pgbytes.COPY_DONE)
+            self.assertEqual(await client.trace("G"), "G")
+            if leave == "goodbye":
+                client.send(pgbytes.TERMINATE)
+            else:
+                await client.finish()
+            await until(lambda: self.state() is State.LEAVING, "the end to be seen")
+            self.clock.advance(0.1)
+            backend = self.fake.backends[0]
+            await until(lambda: self.fake.backends[0].said[-1][0] == "c", "the data")
+            backend.write(complete("COPY 1") + ready())
+            self.assertTrue((await client.trace("$")).endswith("CZ"), leave)
+            await self.at_peace()
+            self.assertEqual(self.fake.cancels, [])
+            self.assertEqual(backend.queries[-1], "DISCARD ALL")
 
     def state(self) -> State:
         """What the one session is doing."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from cryptography.hazmat.primitives import hashes
 from twisted.internet.defer import CancelledError, Deferred
 
+from proxyd.config.dsn_words import READ
 from proxyd.errors import DialError, DialFailure
 from proxyd.postgres.answers import Refused
+from proxyd.postgres.hosts import IS_STANDBY
 from proxyd.postgres.server import Account, Server
 from proxyd.postgres.server_connection import ServerConnection
 from proxyd.target import Target
 from proxyd.wire.pg import messages
 from proxyd.wire.pg.login import Unchallenged
+from tests.net.authority import made
 from tests.postgres import fakeserver
 from tests.postgres.client import until
-from tests.postgres.fakeserver import Backend
+from tests.postgres.fakeserver import Backend, FakeServer
 from tests.postgres.scene import ANN, SERVICE, SceneTestCase
 
 CHECKED = Account("svc", b"service-secret", challenged=True)
@@ -26,7 +30,7 @@ class ServerTestCase(SceneTestCase):
 
     def begin(self, account: Account = SERVICE, **words: Any) -> Deferred[ServerConnection]:
         """Begin to log in, with a DSN of these words."""
-        parameters = {name: words.pop(name) for name in ("require_auth",) if name in words}
+        parameters = {name: words.pop(name) for name in READ if name in words and name != "sslmode"}
         dsn = self.dsn(parameters=parameters, **words)
         self.behind: Server = self.server(self.connection(dsn=dsn))
         return Deferred.fromCoroutine(
@@ -195,6 +199,228 @@ class FailureTests(ServerTestCase):
         self.fake.passwords.clear()
         failed = await self.failure(hosts=(here, nobody))
         self.assertIsInstance(failed, Refused)
+
+
+class WordTests(ServerTestCase):
+    """What the DSN's words do to a login."""
+
+    async def test_startup(self) -> None:
+        """Our own connections say what the DSN says of them; the pool's words win."""
+        await self.log_in(options="-c geqo=off", application_name="pool", client_encoding="UTF8")
+        self.assertEqual(
+            self.fake.startups[-1],
+            {
+                "user": "svc",
+                "database": "shop",
+                "options": "-c geqo=off",
+                "client_encoding": "UTF8",
+                "application_name": "x",
+            },
+        )
+
+    async def test_nothing_where_a_password_is_checked(self) -> None:
+        """On the connection that checks a client's password none of it stands (CVE-2025-12819)."""
+        await self.log_in(CHECKED, options="-c search_path=evil", application_name="pool")
+        self.assertEqual(
+            self.fake.startups[-1], {"user": "svc", "database": "shop", "application_name": "x"}
+        )
+
+    async def mechanism(self, **words: Any) -> str:
+        """By which mechanism one logs in to a server that offers channel binding."""
+        self.fake.tls = True
+        self.fake.pair = self.fake.pair or made("127.0.0.1")
+        binding = self.fake.pair.certificate.fingerprint(hashes.SHA256())
+        self.fake.login = lambda backend: fakeserver.scram(backend, binding=binding)
+        await self.log_in(sslmode="require", **words)
+        return self.fake.seen[-1].mechanism
+
+    async def test_channel_binding(self) -> None:
+        """It is used where it is offered, unless it is unwanted."""
+        plus, plain = "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"
+        self.assertEqual(await self.mechanism(), plus)
+        self.assertEqual(await self.mechanism(channel_binding="require"), plus)
+        self.assertEqual(await self.mechanism(channel_binding="disable"), plain)
+
+    async def test_no_channel_binding(self) -> None:
+        """channel_binding=require: whoever stands between and offers none gets no password."""
+        self.fake.tls = True
+        for login in (fakeserver.scram, fakeserver.md5, fakeserver.cleartext, fakeserver.trust):
+            self.fake.login = login
+            failed = await self.failure(sslmode="prefer", channel_binding="require")
+            assert isinstance(failed, DialError), failed
+            self.assertIs(failed.failure, DialFailure.BROKEN)
+        self.fake.tls = False
+        failed = await self.failure(sslmode="prefer", channel_binding="require")
+        assert isinstance(failed, DialError), failed
+        self.assertIs(failed.failure, DialFailure.TLS)
+        self.assertEqual([seen.mechanism for seen in self.fake.seen], [""] * 5)
+
+    async def test_protocol(self) -> None:
+        """3.0 is asked for, and 3.2 where the DSN says so; long keys are taken, and shown."""
+        await self.log_in()
+        self.assertEqual(self.fake.seen[-1].version, 3 << 16)
+        self.fake.key_bytes = 256
+        connection = await self.log_in(max_protocol_version="latest")
+        backend = await self.backend()
+        self.assertEqual(backend.version, 3 << 16 | 2)
+        self.assertEqual((connection.key, len(backend.key)), (backend.key, 256))
+        await self.behind.cancel(connection)
+        self.assertEqual(self.fake.seen[-1].key, backend.key)
+
+    async def test_direct(self) -> None:
+        """A connection by direct TLS, and its cancel request by the same."""
+        self.fake.tls = self.fake.alpn = True
+        connection = await self.log_in(sslmode="require", sslnegotiation="direct")
+        await self.behind.cancel(connection)
+        self.assertEqual([seen.secure for seen in self.fake.seen], [True, True])
+        self.assertEqual(self.fake.cancels, [connection.pid])
+
+
+class RoleTests(ServerTestCase):
+    """Several hosts, of which one is meant."""
+
+    async def setUp(self) -> None:
+        """A primary and a standby."""
+        await super().setUp()
+        self.standby = FakeServer()
+        await self.standby.start()
+        self.addCleanup(self.standby.stop)
+        self.roles(self.fake, "off")
+        self.roles(self.standby, "on")
+        self.primary_at = Target("127.0.0.1", self.fake.port)
+        self.standby_at = Target("127.0.0.1", self.standby.port)
+
+    def roles(self, server: FakeServer, standby: str | None) -> None:
+        """What a server says it is; None: it is too old to say."""
+        told = {"in_hot_standby": standby, "default_transaction_read_only": "off"}
+        for name, value in told.items():
+            if standby is None or value is None:
+                server.parameters.pop(name, None)
+            else:
+                server.parameters[name] = value
+
+    async def chosen(self, wanted: str, *hosts: Target) -> Target:
+        """Which host a login goes to; hosts are tried in this order."""
+        connection = await self.log_in(
+            target_session_attrs=wanted,
+            hosts=hosts or (self.standby_at, self.primary_at),
+        )
+        connection.abort()
+        return connection.address
+
+    async def test_told(self) -> None:
+        """By what the servers tell at the login."""
+        for wanted, hosts, host in (
+            ("any", (self.standby_at, self.primary_at), self.standby_at),
+            ("read-write", (self.standby_at, self.primary_at), self.primary_at),
+            ("primary", (self.standby_at, self.primary_at), self.primary_at),
+            ("read-only", (self.primary_at, self.standby_at), self.standby_at),
+            ("standby", (self.primary_at, self.standby_at), self.standby_at),
+            ("prefer-standby", (self.primary_at, self.standby_at), self.standby_at),
+        ):
+            self.assertEqual(await self.chosen(wanted, *hosts), host, wanted)
+        self.assertEqual([backend.queries for backend in self.fake.seen if backend.queries], [])
+
+    async def test_asked(self) -> None:
+        """Servers older than 14 are asked."""
+        for server, answers in (
+            (self.fake, {"SHOW transaction_read_only": "off", IS_STANDBY: "f"}),
+            (self.standby, {"SHOW transaction_read_only": "on", IS_STANDBY: "t"}),
+        ):
+            self.roles(server, None)
+            for said, answer in answers.items():
+                server.answers[said] = (
+                    fakeserver.row(answer) + fakeserver.complete("SELECT 1") + fakeserver.ready()
+                )
+        for wanted, host in (
+            ("read-write", self.primary_at),
+            ("primary", self.primary_at),
+            ("read-only", self.standby_at),
+            ("prefer-standby", self.standby_at),
+        ):
+            self.assertEqual(await self.chosen(wanted), host, wanted)
+
+    async def test_silent_about_itself(self) -> None:
+        """One that is asked and does not say is not the one."""
+        self.roles(self.fake, None)
+        for answer in (
+            fakeserver.error("42501", "permission denied") + fakeserver.ready(),
+            fakeserver.complete("SHOW") + fakeserver.ready(),
+        ):
+            self.fake.answers["SHOW transaction_read_only"] = answer
+            failed = await self.failure(target_session_attrs="read-write")
+            assert isinstance(failed, DialError), failed
+            self.assertIs(failed.failure, DialFailure.BROKEN)
+
+    async def test_none(self) -> None:
+        """No standby: prefer-standby takes what there is, standby says which was what."""
+        self.roles(self.standby, "off")
+        self.assertEqual(await self.chosen("prefer-standby"), self.standby_at)
+        failed = await self.failure(
+            target_session_attrs="standby", hosts=(self.primary_at, self.standby_at)
+        )
+        self.assertIn(f"server {self.standby_at} is no standby", str(failed))
+        await until(lambda: self.fake.terminates and self.standby.terminates, "goodbyes")
+
+    async def test_failed_is_tried_last(self) -> None:
+        """A host that failed is passed over for a while, and comes back when it is well."""
+        nobody = Target("127.0.0.1", 1)
+        await self.log_in(hosts=(nobody, self.primary_at))
+        del self.dialer.dialled[:]
+        for _ in range(2):
+            (await self.again()).abort()
+        self.assertEqual(self.dialer.dialled, [self.primary_at] * 2)
+        self.clock.advance(self.behind.connection.server_times.host_avoided)
+        (await self.again()).abort()
+        self.assertEqual(self.dialer.dialled[2:], [nobody, self.primary_at])
+
+    async def test_nobody_else_is_left(self) -> None:
+        """All have failed: each is tried all the same."""
+        nobody, neither = Target("127.0.0.1", 1), Target("127.0.0.1", 2)
+        await self.failure(hosts=(nobody, neither))
+        del self.dialer.dialled[:]
+        try:
+            await self.again()
+        except DialError:
+            self.assertEqual(self.dialer.dialled, [nobody, neither])
+        else:
+            self.fail("nobody was there")
+
+    async def test_starting_up(self) -> None:
+        """A host that is starting up is passed over; if no other is there, that is told."""
+        self.standby.login = fakeserver.refusing("57P03", "the database system is starting up")
+        connection = await self.log_in(hosts=(self.standby_at, self.primary_at))
+        self.assertEqual(connection.address, self.primary_at)
+        connection.abort()
+        for hosts in (
+            (self.standby_at, Target("127.0.0.1", 1)),
+            (Target("127.0.0.1", 1), self.standby_at),
+        ):
+            failed = await self.failure(hosts=hosts)
+            assert isinstance(failed, Refused), failed
+            self.assertEqual(failed.error.sqlstate, "57P03")
+
+    async def test_load_balanced(self) -> None:
+        """load_balance_hosts=random: not always the first."""
+        self.roles(self.standby, "off")
+        seen = set()
+        for _ in range(64):  # once in 2^63 runs it is the same all the time
+            seen.add((await self.balanced()).address)
+            if len(seen) == 2:
+                break
+        self.assertEqual(seen, {self.primary_at, self.standby_at})
+
+    async def balanced(self) -> ServerConnection:
+        """A login to any of them."""
+        connection = await self.log_in(
+            load_balance_hosts="random", hosts=(self.standby_at, self.primary_at)
+        )
+        connection.abort()
+        return connection
+
+    async def again(self) -> ServerConnection:
+        """Another login to the same server."""
+        return await Deferred.fromCoroutine(self.behind.login(SERVICE, "shop", {}, ANN))
 
 
 class TlsTests(ServerTestCase):

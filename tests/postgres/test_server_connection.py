@@ -19,9 +19,10 @@ from tests.postgres.scene import ANN, SERVICE, SceneTestCase
 class ServerConnectionTests(SceneTestCase):
     """Statements of our own, and what a server says by itself."""
 
-    async def begin(self) -> ServerConnection:
-        """A logged-in connection."""
-        connection = await self.server().login(SERVICE, "shop", {}, ANN)
+    async def begin(self, **words: str) -> ServerConnection:
+        """A logged-in connection, by a DSN with these words."""
+        server = self.server(self.connection(dsn=self.dsn(parameters=words)))
+        connection = await server.login(SERVICE, "shop", {}, ANN)
         self.addCleanup(connection.abort)
         self.behind = await self.backend()
         return connection
@@ -46,6 +47,26 @@ class ServerConnectionTests(SceneTestCase):
         answer = await connection.run(messages.query("q"))
         self.assertEqual(answer, [(ord("C"), b"SELECT 0\0"), (ord("Z"), b"T")])
         self.assertEqual(connection.parameters["TimeZone"], "UTC")
+
+    async def test_promoted(self) -> None:
+        """
+        A connection chosen for its server's role ends when that changes.
+
+        What a client sets, and takes back at the reset, changes no role.
+        """
+        self.fake.parameters |= {"in_hot_standby": "on", "default_transaction_read_only": "off"}
+        for wanted, ends in (("prefer-standby", True), ("read-only", True), ("any", False)):
+            connection = await self.begin(target_session_attrs=wanted)
+            connection.expires = connection.created + 3600.0
+            connection.note_parameter(text("default_transaction_read_only") + text("on"))
+            connection.note_parameter(text("in_hot_standby") + text("on"))
+            self.assertGreater(connection.expires, self.clock.seconds())
+            connection.rest(lambda: None)
+            self.behind.write(message(b"S", text("in_hot_standby") + text("off")))
+            await until(lambda c=connection: c.conversation.early, "the news")  # type: ignore[misc]
+            self.assertEqual(connection.overheard(), "")
+            self.assertEqual(connection.expires <= self.clock.seconds(), ends, wanted)
+            connection.abort()
 
     async def test_error(self) -> None:
         """An error is raised when all of the answer was read: the next request is answered."""
@@ -111,21 +132,6 @@ class ServerConnectionTests(SceneTestCase):
             self.assertEqual(failed.error.sqlstate, "22023")
         else:
             self.fail("the server refused it")
-
-    async def test_same_again(self) -> None:
-        """An answer that came before means the same when it comes again, on any connection."""
-        names = settings_batch((("application_name", "bob|y"),))
-        for _ in range(2):
-            connection = await self.begin()
-            for _ in range(2):
-                connection.parameters.pop("application_name", None)
-                answer = await connection.run(names)
-                self.assertEqual([chr(kind) for kind, _ in answer], list("12C3Z"))
-                self.assertEqual(connection.parameters["application_name"], "bob|y")
-        self.fake.answers["again"] = complete("OK") + ready()
-        await connection.run(messages.query("again"))
-        self.fake.answers["again"] += ready()
-        self.assertIn("more than", await self.raised(ProtocolError, connection, "again"))
 
     async def overheard(self, said: bytes) -> str:
         """What is made of what an idle server says."""

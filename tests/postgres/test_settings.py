@@ -9,16 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.postgres.answers import Fatal
-from proxyd.postgres.settings import (
-    Settings,
-    clean_name,
-    greet,
-    greeting_of,
-    learn,
-    read_settings,
-    told,
-    wanted,
-)
+from proxyd.postgres.settings import Settings, clean_name, learn, read_settings, told, wanted
 from proxyd.wire.pg.errors import PgProtocolError
 
 WHO = {"user": "ann", "database": "shop"}
@@ -31,7 +22,6 @@ class PoolStub:
     def __init__(self, **parameters: str) -> None:
         self.parameters = parameters
         self.learnt: dict[tuple[str, str], str] = {}
-        self.greetings: dict[object, bytes] = {}
 
 
 def stub(**parameters: str) -> Any:
@@ -184,36 +174,6 @@ class ToldTests(SynchronousTestCase):
         pool = stub(**REPORTED)
         learn(pool, Settings((("application_name", "ann|psql"),)), REPORTED)
         self.assertEqual(pool.learnt, {})
-
-
-class GreetingTests(SynchronousTestCase):
-    """What a client is greeted with, made once for all who get the same."""
-
-    def test_messages(self) -> None:
-        """AuthenticationOk, and a ParameterStatus for each."""
-        expected = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x08a\0b\0"
-        self.assertEqual(greet({"a": "b"}), expected)
-
-    def test_as_told(self) -> None:
-        """It says what is told, also when it is known already."""
-        pool, settings = stub(**REPORTED), Settings(()).stamped("ann")
-        for _ in range(2):
-            self.assertEqual(greeting_of(pool, settings), greet(told(pool, settings) or {}))
-
-    def test_unknown(self) -> None:
-        """Where only a server can tell there is none, until it was learnt."""
-        pool, settings = stub(**REPORTED), Settings((("datestyle", "sql"),))
-        self.assertIsNone(greeting_of(pool, settings))
-        for value in ("SQL, MDY", "SQL, DMY"):
-            learn(pool, settings, REPORTED | {"DateStyle": value})
-            self.assertIn(value.encode(), greeting_of(pool, settings) or b"")
-
-    def test_bounded(self) -> None:
-        """Clients with ever new names don't fill the memory."""
-        pool = stub(**REPORTED)
-        for number in range(600):
-            greeting_of(pool, Settings(()).stamped(str(number)))
-        self.assertLessEqual(len(pool.greetings), 256)
 
 
 class WantedTests(SynchronousTestCase):

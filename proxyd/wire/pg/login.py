@@ -13,15 +13,34 @@ section "Start-up", and "SASL Authentication"; libpq's C{require_auth}.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum, unique
 
 from proxyd.errors import LocalProtocolError, ProtocolError
 from proxyd.wire.pg import messages
 from proxyd.wire.pg.errors import ServerMessage, parse_error
 from proxyd.wire.pg.framing import MessageReader
+from proxyd.wire.pg.login_events import (
+    DeriveKey,
+    LoginDone,
+    LoginEvent,
+    LoginRefused,
+    LoginState,
+    Unchallenged,
+)
+from proxyd.wire.pg.negotiation import negotiated_minor
 from proxyd.wire.pg.passwords import md5_password
-from proxyd.wire.pg.scram import SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramChallenge, ScramClient
+from proxyd.wire.pg.scram import SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramClient
+
+__all__ = [
+    "DEFAULT",
+    "LOGIN_LIMIT",
+    "DeriveKey",
+    "LoginDone",
+    "LoginEvent",
+    "LoginRefused",
+    "LoginState",
+    "ServerLogin",
+    "Unchallenged",
+]
 
 DEFAULT = frozenset({"none", "md5", "scram-sha-256"})
 """The ways that are allowed when nothing else is said: all but a password in clear."""
@@ -32,78 +51,6 @@ LOGIN_LIMIT = 256 * 1024
 _BINDING = "tls-server-end-point"
 
 _OTHER_METHODS = {2: "Kerberos", 6: "SCM credentials", 7: "GSSAPI", 9: "SSPI"}
-
-
-class Unchallenged(ProtocolError):
-    """
-    The server let us in without asking for the password that was to be checked.
-
-    It trusts this host's address (C{trust}, C{peer} or C{cert} in its
-    C{pg_hba.conf}), so that its AuthenticationOk says nothing about the password.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class DeriveKey:
-    """
-    The server wants SCRAM: compute C{challenge.derive(password)}, call L{ServerLogin.key_derived}.
-
-    The one slow step of a login: do it in a thread when C{challenge.iterations}
-    is large.
-    """
-
-    challenge: ScramChallenge
-
-
-@dataclass(frozen=True, slots=True)
-class LoginDone:
-    """
-    The server is ready for the first query.
-
-    @param parameters: what it reported by ParameterStatus
-    @param pid: the number of its process; None when it told none, and then
-        nothing can be cancelled
-    @param key: what a CancelRequest must show
-    @param notices: what it said besides
-    """
-
-    parameters: dict[str, str] = field(hash=False)
-    pid: int | None
-    key: bytes | None = field(repr=False)
-    notices: tuple[ServerMessage, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LoginRefused:
-    """
-    The server said no; hang up.
-
-    @param after_authentication: whether it had accepted the password (or
-        asked for none) before. What it says before that anyone on the way
-        could have said, where the transport is not secure.
-    """
-
-    error: ServerMessage
-    after_authentication: bool
-
-
-LoginEvent = DeriveKey | LoginDone | LoginRefused
-
-
-@unique
-class LoginState(Enum):
-    """How far a login has come."""
-
-    STARTED = "waiting to be asked for a password"
-    ANSWERED = "waiting for the verdict on a password"
-    SCRAM_BEGUN = "waiting for a SCRAM challenge"
-    DERIVING = "waiting for the salted password"
-    SCRAM_ANSWERED = "waiting for the server's proof"
-    PROVED = "waiting for the verdict after the server's proof"
-    ACCEPTED = "waiting for the server to be ready"
-    DONE = "logged in"
-    REFUSED = "refused by the server"
-    FAILED = "the server broke the protocol"
 
 
 class ServerLogin:
@@ -125,6 +72,10 @@ class ServerLogin:
         that a server that asks for none has not answered the question
     @param binding: the server certificate's hash for C{tls-server-end-point}
         (RFC 5929 section 4.1); None: no channel binding
+    @param binding_required: whether a login without it is none (libpq's
+        C{channel_binding=require})
+    @param minor: the protocol's minor version to ask for: 0 or 2
+    @param least_minor: the lowest that will do
     """
 
     def __init__(
@@ -140,14 +91,21 @@ class ServerLogin:
         allow: frozenset[str] = DEFAULT,
         challenge_required: bool = False,
         binding: bytes | None = None,
+        binding_required: bool = False,
+        minor: int = 0,
+        least_minor: int = 0,
     ) -> None:
         if "user" in parameters or "database" in parameters:
             raise LocalProtocolError("user and database have arguments of their own")
         self._user = user
         self._password = password
         self._nonce = nonce
+        self._secure = secure
         self._sheltered = secure or local
-        self._allow = allow
+        # Nothing but SCRAM has a channel binding.
+        self._allow = allow & {"scram-sha-256"} if binding_required else allow
+        self._binding_required = binding_required
+        self._minors = (least_minor, minor)
         self._challenge_required = challenge_required
         self._binding = binding
         self._scram: ScramClient | None = None
@@ -160,7 +118,7 @@ class ServerLogin:
         self._reader = MessageReader(LOGIN_LIMIT)
         self._state = LoginState.STARTED
         self._outgoing = messages.startup_message(
-            {"user": user, "database": database, **parameters}
+            {"user": user, "database": database, **parameters}, minor
         )
 
     def __repr__(self) -> str:
@@ -331,11 +289,18 @@ class ServerLogin:
         if last or end or b"" in offered:
             raise ProtocolError("invalid list of SASL mechanisms")
         password = self._password_for("scram-sha-256")
+        plus_offered = SCRAM_SHA_256_PLUS.encode() in offered
+        if plus_offered and not self._secure:
+            raise ProtocolError(
+                f"the server offers {SCRAM_SHA_256_PLUS} though this connection is not"
+                " encrypted: somebody in between has ended its TLS"
+            )
+        self._check_binding(plus_offered)
         scram = ScramClient(
             password,
             self._nonce,
             binding=None if self._binding is None else (_BINDING, self._binding),
-            plus_offered=SCRAM_SHA_256_PLUS.encode() in offered,
+            plus_offered=plus_offered,
         )
         if scram.mechanism.encode() not in offered:
             names = b", ".join(offered).decode("utf-8", "replace")
@@ -343,6 +308,18 @@ class ServerLogin:
         self._scram = scram
         self._outgoing += messages.sasl_initial_response(scram.mechanism, scram.first())
         self._state = LoginState.SCRAM_BEGUN
+
+    def _check_binding(self, offered: bool) -> None:
+        """Refuse a login without the channel binding that it must have."""
+        if not self._binding_required or (offered and self._binding is not None):
+            return
+        if not self._secure:
+            why = "the connection is not encrypted"
+        elif offered:
+            why = "there is none for a certificate signed like the server's (RFC 5929)"
+        else:
+            why = "the server does not offer it"
+        raise ProtocolError(f"channel_binding=require, but {why}")
 
     def _continue_scram(self, scram: ScramClient, code: int, rest: bytes) -> LoginEvent | None:
         """Take the server's next word of SCRAM."""
@@ -357,17 +334,11 @@ class ServerLogin:
         raise self._unasked(code)
 
     def _negotiate(self, body: bytes) -> None:
-        """
-        Read NegotiateProtocolVersion.
-
-        We ask for 3.0 and for no options: there is nothing to give up, so a
-        server may only repeat that, by its whole version or the minor one.
-        """
-        if self._negotiated or body not in (
-            messages.PROTOCOL_3.to_bytes(4, "big") + bytes(4),
-            bytes(8),
-        ):
-            raise ProtocolError("the server negotiates a version that was not asked for")
+        """Read NegotiateProtocolVersion, of which there is one at most."""
+        if self._negotiated:
+            raise ProtocolError("the server negotiates the version twice")
+        least, asked = self._minors
+        negotiated_minor(body, asked, least)
         self._negotiated = True
 
     def _unasked(self, code: int) -> ProtocolError:

@@ -12,13 +12,11 @@ and "Message Formats"; where they say nothing, C{backend_startup.c}.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, unique
-from functools import lru_cache
-from types import MappingProxyType
 
 from proxyd.errors import LocalProtocolError, ProtocolError
+from proxyd.wire.pg.date_style import merge_date_styles
 from proxyd.wire.pg.errors import PgProtocolError
 from proxyd.wire.pg.messages import (
     CANCEL_REQUEST_CODE,
@@ -33,9 +31,13 @@ PACKET_LENGTHS = range(8, 10001)
 NAME_LIMIT = 63
 """Bytes of a user's or database's name that count (C{NAMEDATALEN} - 1)."""
 
+NEWEST_MINOR = 2
+"""The newest protocol that clients are spoken to in is 3.2."""
+
+TLS_HANDSHAKE = 0x16
+"""The first byte of a client that begins TLS without asking."""
+
 _BLANKS = frozenset(" \t\n\v\f\r")
-_TLS_HANDSHAKE = 0x16
-_REMEMBERED = 512
 _PROTOCOL_OPTION = "_pq_."
 
 
@@ -76,16 +78,18 @@ class StartupRequested:
     """
     The client wants a session.
 
-    @param version: major (always 3) and minor; above 3.0, or with unknown
-        options, the answer starts with NegotiateProtocolVersion
-    @param parameters: what it sent, the last of equal names; C{user} and
-        C{database} are always there, at most 63 bytes long
+    @param version: major (always 3) and minor; above L{NEWEST_MINOR}, or with
+        unknown options, the answer starts with NegotiateProtocolVersion. Nobody
+        ever spoke 3.1; like PostgreSQL 18 we take it for 3.0 without a word.
+    @param parameters: what it sent, the last of equal names (of DateStyle what
+        they make together); C{user} and C{database} are always there, at most
+        63 bytes long
     @param unknown_options: names of protocol options (C{_pq_.…}), none of
         which is known here
     """
 
     version: tuple[int, int]
-    parameters: Mapping[str, str]
+    parameters: dict[str, str]
     unknown_options: tuple[str, ...]
 
 
@@ -173,7 +177,7 @@ class ClientStartup:
             raise LocalProtocolError("the client asked for nothing")
         if secure and self._secure:
             raise LocalProtocolError("the connection is encrypted already: the answer is N")
-        if self._ask == _TLS_HANDSHAKE:
+        if self._ask == TLS_HANDSHAKE:
             if not secure:
                 raise LocalProtocolError("a client that began with TLS can't be told no")
             self._buffer.clear()
@@ -188,12 +192,12 @@ class ClientStartup:
         """Make the next event of what is buffered, if it is whole."""
         buffer = self._buffer
         if self._state is StartupState.ASKED:
-            if self._ask == _TLS_HANDSHAKE:
+            if self._ask == TLS_HANDSHAKE:
                 return None
             self._refuse_early_data()
         direct_tls, self._direct_tls = self._direct_tls, False
-        if direct_tls and buffer[0] == _TLS_HANDSHAKE:
-            self._ask = _TLS_HANDSHAKE
+        if direct_tls and buffer[0] == TLS_HANDSHAKE:
+            self._ask = TLS_HANDSHAKE
             self._state = StartupState.ASKED
             return DirectTlsOffered()
         if len(buffer) < 4:
@@ -220,8 +224,6 @@ class ClientStartup:
             if self._buffer:
                 self._refuse_early_data()
             return SslRequested() if code == SSL_REQUEST_CODE else GssRequested()
-        elif len(packet) <= _REMEMBERED:
-            event = _remembered(packet)
         else:
             event = _read_startup(packet)
         self._state = StartupState.DONE
@@ -251,7 +253,9 @@ def _read_startup(packet: bytes) -> StartupRequested:
     minor = int.from_bytes(packet[2:4], "big")
     if major != 3:
         raise PgProtocolError(
-            f"unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.0", "0A000"
+            f"unsupported frontend protocol {major}.{minor}: "
+            f"server supports 3.0 to 3.{NEWEST_MINOR}",
+            "0A000",
         )
     parameters: dict[str, str] = {}
     unknown_options: list[str] = []
@@ -259,20 +263,17 @@ def _read_startup(packet: bytes) -> StartupRequested:
         name = _decode(raw_name, "a parameter's name")
         if name.startswith(_PROTOCOL_OPTION):
             unknown_options.append(name)
-        else:
-            parameters[name] = _decode_value(name, raw_value)
+            continue
+        value = _decode_value(name, raw_value)
+        if name in parameters and name.lower() == "datestyle":
+            value = merge_date_styles(parameters[name], value)
+        parameters[name] = value
     user = truncate_name(parameters.get("user", ""))
     if not user:
         raise PgProtocolError("no PostgreSQL user name specified in startup packet", "28000")
     parameters["user"] = user
     parameters["database"] = truncate_name(parameters.get("database", "")) or user
-    return StartupRequested((major, minor), MappingProxyType(parameters), tuple(unknown_options))
-
-
-@lru_cache(maxsize=256)
-def _remembered(packet: bytes) -> StartupRequested:
-    """The same; most of a fleet's clients send the same packet again and again."""
-    return _read_startup(packet)
+    return StartupRequested((major, minor), parameters, tuple(unknown_options))
 
 
 def _pairs(data: bytes) -> list[tuple[bytes, bytes]]:

@@ -326,6 +326,8 @@ class FlowTests(SynchronousTestCase):
         line = self.line(query("copy"))
         self.assertTrue(line.flow.copying)
         self.assertFalse(line.flow.answered)
+        line.client_sends(ROW + COPY_DONE, 1000)
+        self.assertFalse(line.flow.copying or line.flow.answered)
 
     def test_copy_among_others(self) -> None:
         """More than one COPY in a Query, and requests sent ahead of a COPY's end."""

@@ -45,6 +45,9 @@ def begin(
     allow: frozenset[str] = DEFAULT,
     challenge_required: bool = False,
     binding: bytes | None = None,
+    binding_required: bool = False,
+    minor: int = 0,
+    least_minor: int = 0,
 ) -> ServerLogin:
     """A login whose StartupMessage was sent."""
     login = ServerLogin(
@@ -58,6 +61,9 @@ def begin(
         allow=allow,
         challenge_required=challenge_required,
         binding=binding,
+        binding_required=binding_required,
+        minor=minor,
+        least_minor=least_minor,
     )
     login.data_to_send()
     return login
@@ -145,6 +151,57 @@ class LoginTests(SynchronousTestCase):
             login.receive_data(offer)
             said = login.data_to_send()[5:]
             self.assertEqual(said[: len(words)], words)
+
+    def test_binding_required(self) -> None:
+        """channel_binding=require: no login but by SCRAM with channel binding."""
+        login = begin(binding=b"hash", binding_required=True)
+        final = scram_flight(login, ScramServer(b"pencil", b"hash"), SCRAM_PLUS)
+        self.assertEqual(len(login.receive_data(final + OK + SETTLED)), 1)
+        anything = DEFAULT | {"password"}
+        for flight, what in (
+            (SCRAM, "does not offer it"),
+            (MD5, "not allowed"),
+            (CLEARTEXT, "not allowed"),
+            (OK, "not allowed"),
+        ):
+            login = begin(binding=b"hash", binding_required=True, allow=anything)
+            error = self.assertRaises(ProtocolError, login.receive_data, flight)
+            self.assertIn(what, str(error))
+            self.assertEqual(login.data_to_send(), b"")
+        login = begin(binding_required=True)
+        error = self.assertRaises(ProtocolError, login.receive_data, SCRAM_PLUS)
+        self.assertIn("RFC 5929", str(error))
+
+    def test_offer_without_tls(self) -> None:
+        """Who offers channel binding where there is no TLS shows that TLS was taken away."""
+        login = begin(secure=False, local=True)
+        error = self.assertRaises(ProtocolError, login.receive_data, SCRAM_PLUS)
+        self.assertIn("in between", str(error))
+        login = begin(secure=False, local=True, binding_required=True)
+        error = self.assertRaises(ProtocolError, login.receive_data, SCRAM)
+        self.assertIn("not encrypted", str(error))
+
+    def test_minor_versions(self) -> None:
+        """3.2 is asked for where that was wanted; less is taken where it will do."""
+        login = ServerLogin(
+            user="ann",
+            database="shop",
+            password=None,
+            parameters={},
+            nonce="abc",
+            secure=False,
+            local=True,
+            minor=2,
+        )
+        pairs = {"user": "ann", "database": "shop"}
+        self.assertEqual(login.data_to_send(), messages.startup_message(pairs, 2))
+        older = messages.negotiate_protocol_version(0, [])
+        self.assertEqual(len(hear(begin(minor=2), older + OK + READY)), 1)
+        self.assertEqual(len(hear(begin(minor=2, least_minor=2), OK + READY)), 1)
+        error = self.assertRaises(
+            ProtocolError, hear, begin(minor=2, least_minor=2), older + OK + READY
+        )
+        self.assertIn("min_protocol_version", str(error))
 
     def test_md5(self) -> None:
         """MD5 is answered within TLS, and on this host."""

@@ -87,7 +87,7 @@ class EncryptionTests(SynchronousTestCase):
         machine.answered(True)
         error = self.assertRaises(PgProtocolError, machine.receive_data, GSS_REQUEST)
         self.assertEqual(
-            str(error), "unsupported frontend protocol 1234.5680: server supports 3.0 to 3.0"
+            str(error), "unsupported frontend protocol 1234.5680: server supports 3.0 to 3.2"
         )
 
     def test_early_data(self) -> None:
@@ -250,12 +250,12 @@ class StartupMessageTests(SynchronousTestCase):
         self.assert_refused(
             startup(pairs, b"\0\2\0\0"),
             "0A000",
-            "unsupported frontend protocol 2.0: server supports 3.0 to 3.0",
+            "unsupported frontend protocol 2.0: server supports 3.0 to 3.2",
         )
         self.assert_refused(
             startup(pairs, b"\0\4\0\1"),
             "0A000",
-            "unsupported frontend protocol 4.1: server supports 3.0 to 3.0",
+            "unsupported frontend protocol 4.1: server supports 3.0 to 3.2",
         )
         self.assertEqual(self.read(startup(pairs, b"\0\3\0\2")).version, (3, 2))
         self.assertEqual(self.read(startup(pairs, b"\0\3\x27\x0f")).version, (3, 9999))

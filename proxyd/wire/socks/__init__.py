@@ -1,0 +1,1 @@
+"""SOCKS and HTTP CONNECT: how a client says who it is and where it wants to go."""
