@@ -22,7 +22,7 @@ from proxyd.postgres.cancel import SHORT_KEY
 from proxyd.postgres.departure import Departure
 from proxyd.postgres.leasing import Leasing, State
 from proxyd.postgres.pool import Pool
-from proxyd.postgres.settings import Settings, status_block
+from proxyd.postgres.settings import Settings, retold, shared, status_block
 from proxyd.target import Principal
 from proxyd.wire.pg import messages
 from proxyd.wire.pg.errors import PgProtocolError, error_response
@@ -47,6 +47,7 @@ class ClientSession(Leasing):
         "_departure",
         "_ending",
         "_skip",
+        "_told",
         "began",
         "cancel_key",
         "database",
@@ -81,6 +82,7 @@ class ClientSession(Leasing):
         self.pid = 0
         self.cancel_key = b""
         self._skip: BatchSkip | None = None
+        self._told: Mapping[str, str] = {}
         self._ending: Fatal | None = None
         self._departure: Departure | None = None
         self._cancels: tuple[Deferred[None], ...] = ()
@@ -103,6 +105,7 @@ class ClientSession(Leasing):
         if self.end.closed:
             self.close("the client was lost")
             return
+        self._told = shared(tuple(parameters.items()))
         # From here on it is the session that learns when the client is lost.
         self.end.talk(self)
         self.end.write(
@@ -165,6 +168,9 @@ class ClientSession(Leasing):
         if server.end.closed or server.conversation.lost:
             self.fail(lost_server(server.conversation.lost))
             return
+        news = retold(self._told, server.parameters)
+        if news:
+            self.end.write(news)
         self.state = State.JOINED
         flow = lease.flow
         join(self.end, server.end, self, flow, (flow.client, flow.server))

@@ -200,6 +200,28 @@ def status_block(parameters: tuple[Setting, ...]) -> bytes:
     return b"".join(messages.parameter_status(*parameter) for parameter in parameters)
 
 
+@lru_cache(maxsize=256)
+def shared(parameters: tuple[Setting, ...]) -> Mapping[str, str]:
+    """What a client was told, as one value for all who were told the same."""
+    return dict(parameters)
+
+
+def retold(told: Mapping[str, str], parameters: Mapping[str, str]) -> bytes:
+    """
+    ParameterStatus for what a server reports otherwise than a client was told.
+
+    @param told: what the client believes
+    @param parameters: what its server reports
+    """
+    if told == parameters:
+        return b""
+    return b"".join(
+        messages.parameter_status(name, value)
+        for name, value in parameters.items()
+        if told.get(name) != value
+    )
+
+
 def wanted(settings: Settings, parameters: Mapping[str, str]) -> list[Setting]:
     """The settings that a server must be given: those it doesn't report the value of already."""
     return [

@@ -50,6 +50,28 @@ class LifeTests(SessionTestCase):
         self.assertEqual(backend.queries, ["one", "DISCARD ALL"] * 3)
         self.assertEqual(self.fake.terminates, 0)
 
+    async def test_told_again(self) -> None:
+        """A client whose server reports otherwise than it was told is told so, once."""
+        self.begin()
+        await self.entered()
+        first = await self.entered()
+        self.assertEqual(first.parameters["server_version"], "15.99")
+        for backend in list(self.fake.backends):
+            backend.reset()
+        self.fake.parameters |= {"server_version": "16.1", "in_hot_standby": "on"}
+        self.assertEqual(await self.asked(first, "one"), "SSTDCZ")
+        self.assertEqual(
+            (first.parameters["server_version"], first.parameters["in_hot_standby"]), ("16.1", "on")
+        )
+        self.assertEqual(await self.asked(first, "two"), "TDCZ")
+
+    async def test_not_told_again(self) -> None:
+        """Settings of its own are no news to a client."""
+        self.begin()
+        await self.entered()
+        client = await self.entered(application_name="psql", TimeZone="UTC", work_mem="4MB")
+        self.assertEqual(await self.asked(client, "one"), "TDCZ")
+
     async def test_settings_on_the_server(self) -> None:
         """A client's settings are on the server before its first statement."""
         self.begin()

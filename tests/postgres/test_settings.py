@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.postgres.answers import Fatal
-from proxyd.postgres.settings import Settings, clean_name, learn, read_settings, told, wanted
+from proxyd.postgres.settings import (
+    Settings,
+    clean_name,
+    learn,
+    read_settings,
+    retold,
+    shared,
+    told,
+    wanted,
+)
+from proxyd.wire.pg import messages
 from proxyd.wire.pg.errors import PgProtocolError
 
 WHO = {"user": "ann", "database": "shop"}
@@ -185,3 +195,23 @@ class WantedTests(SynchronousTestCase):
             (("client_encoding", "UTF8"), ("datestyle", "German"), ("work_mem", "4MB"))
         )
         self.assertEqual(wanted(settings, REPORTED), [("datestyle", "German"), ("work_mem", "4MB")])
+
+
+class RetoldTests(SynchronousTestCase):
+    """A client's server may report otherwise than the client was told."""
+
+    def test_differences(self) -> None:
+        """Only what differs, and what is new."""
+        told = {"TimeZone": "UTC", "server_version": "15.1", "is_superuser": "off"}
+        self.assertEqual(retold(told, dict(told)), b"")
+        now = {"TimeZone": "UTC", "server_version": "16.1", "in_hot_standby": "on"}
+        self.assertEqual(
+            retold(told, now),
+            messages.parameter_status("server_version", "16.1")
+            + messages.parameter_status("in_hot_standby", "on"),
+        )
+
+    def test_shared(self) -> None:
+        """Clients who were told the same share one value: an idle one is small."""
+        one, other = (shared((("TimeZone", "UTC"),)) for _ in range(2))
+        self.assertIs(one, other)
