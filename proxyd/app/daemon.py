@@ -16,6 +16,7 @@ from proxyd import __version__
 from proxyd.app.databases import Databases
 from proxyd.app.room import Ground, Line, Room
 from proxyd.config.model import Config
+from proxyd.config.times import LINGER
 from proxyd.dial.direct import DirectDialer
 from proxyd.errors import ConfigError, StartError
 from proxyd.net.descriptors import check, raise_limit
@@ -25,9 +26,6 @@ from proxyd.services.notify import Notify
 from proxyd.services.ordered import OrderedService
 from proxyd.services.signals import Signals
 from proxyd.services.statistics import Statistics
-
-LINGER = 5.0
-"""Seconds that a peer has to read our last words before its socket is reset."""
 
 
 def build(

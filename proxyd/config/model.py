@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from proxyd.config.secrets import Secret
-from proxyd.config.times import ServerTimes
+from proxyd.config.times import PasswordTimes, ServerTimes, SessionTimes
 from proxyd.config.ways import Socks5, Upstream
 from proxyd.errors import Problem
 from proxyd.rules.routes import DIRECT, Rule
@@ -84,6 +84,8 @@ class Postgres:
     tls: PostgresTls = PostgresTls()
     auth_timeout: float = 30.0
     max_clients: int = 10000
+    password_times: PasswordTimes = field(default_factory=PasswordTimes)
+    session_times: SessionTimes = field(default_factory=SessionTimes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,23 @@ class ServerTimes:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionTimes:
+    """
+    At the end of clients' sessions.
+
+    @param goodbye: how long a client's last request goes on after it said
+        goodbye, before anybody looks whether it is gone
+    @param probe_every: how often that is looked at from then on
+    @param stop: how long the statements of ended sessions have to be cancelled
+        when proxyd stops
+    """
+
+    goodbye: float = 10.0
+    probe_every: float = 2.0
+    stop: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
 class PasswordTimes:
     """
     While clients' passwords are checked.
@@ -42,3 +59,7 @@ class PasswordTimes:
     first_pause: float = 0.25
     longest_pause: float = 8.0
     forgiven: float = 60.0
+
+
+LINGER = 5.0
+"""How long a peer has to read our last words before its socket is reset."""

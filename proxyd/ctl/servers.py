@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from proxyd.config.model import Connection
+from proxyd.config.times import LINGER
 from proxyd.dial.direct import DirectDialer
 from proxyd.errors import StartError
 from proxyd.net.link import Link
@@ -17,12 +18,10 @@ from proxyd.net.resolver import Resolver
 from proxyd.postgres.probe import Seen, look_at
 from proxyd.postgres.server import Server
 
-_LINGER = 1.0
-
 
 async def look_around(reactor: Any, connections: Mapping[str, Connection]) -> list[Seen]:
     """Look at the servers of all connections, one after the other."""
-    link = Link(reactor, reactor, _LINGER)
+    link = Link(reactor, reactor, LINGER)
     resolver = Resolver(reactor)
     dialer = DirectDialer(reactor, resolver)
     resolver.startService()  # type: ignore[no-untyped-call]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import NoReturn
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
@@ -20,18 +21,24 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from proxyd.config.times import PasswordTimes
 from proxyd.errors import DialError
 from proxyd.postgres.admission import Admission
-from proxyd.postgres.answers import Fatal, Refused, login_refused, unreachable, wrong_password
+from proxyd.postgres.answers import (
+    STARTING_UP,
+    Fatal,
+    Refused,
+    login_refused,
+    unreachable,
+    wrong_password,
+)
 from proxyd.postgres.directory import Place
 from proxyd.postgres.server import Account, Server
+from proxyd.postgres.server_connection import ServerConnection
 from proxyd.target import Principal
 from proxyd.wire.pg.login import Unchallenged
 
 _log = Logger()
-
-KEPT = 5.0
-"""Seconds for which a good answer of the server is believed again."""
 
 AT_ONCE = 8
 """Verifications that run on one server at the same time; more wait their turn."""
@@ -39,9 +46,8 @@ AT_ONCE = 8
 FREE_FAILURES = 3
 """Failures of one user from one address that cost no waiting yet."""
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
-_FORGIVEN = 60.0
 _REMEMBERED = 10_000
+_CHANCE = secrets.SystemRandom()
 _USUAL_FAILURE = 0.02
 
 
@@ -70,8 +76,16 @@ class BackendCheck:
 class Verifier:
     """Asks real servers whether a password is right."""
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        times: PasswordTimes,
+        random: Callable[[], float] = _CHANCE.random,
+    ) -> None:
+        """@param random: a number from 0 up to 1, for jitter"""
         self._clock = clock
+        self._times = times
+        self._random = random
         self._key = secrets.token_bytes(32)
         self._good: OrderedDict[bytes, float] = OrderedDict()
         self._asking: dict[bytes, list[Deferred[bool]]] = {}
@@ -145,7 +159,7 @@ class Verifier:
         try:
             await self._ask(server, database, password, principal)
             good = True
-            self._good[proof] = self._clock.seconds() + KEPT
+            self._good[proof] = self._clock.seconds() + self._times.kept
             while len(self._good) > _REMEMBERED:
                 self._good.popitem(last=False)
         except Fatal as fatal:
@@ -165,10 +179,11 @@ class Verifier:
     ) -> None:
         account = Account(principal.user, password, challenged=True)
         turns = self._turns.setdefault(server.connection.name, DeferredSemaphore(AT_ONCE))
+        patient_until = self._clock.seconds() + server.connection.connect_timeout
         await turns.acquire()
         began = self._clock.seconds()
         try:
-            connection = await server.login(account, database, {}, principal)
+            connection = await self._log_in(server, account, database, principal, patient_until)
         except Refused as refused:
             if refused.error.sqlstate == "28P01":
                 self._usual += (self._clock.seconds() - began - self._usual) / 8
@@ -193,6 +208,31 @@ class Verifier:
             turns.release()
         connection.goodbye()
 
+    async def _log_in(
+        self,
+        server: Server,
+        account: Account,
+        database: str,
+        principal: Principal,
+        patient_until: float,
+    ) -> ServerConnection:
+        """
+        Log in; to a server that is starting up again and again.
+
+        Whoever waits here keeps its turn, so that a server that comes up is
+        not asked by a crowd.
+
+        @param patient_until: until when, by the clock
+        """
+        pause = server.connection.server_times.retry_first
+        while True:
+            try:
+                return await server.login(account, database, {}, principal)
+            except Refused as refused:
+                if refused.error.sqlstate != STARTING_UP or self._clock.seconds() >= patient_until:
+                    raise
+            await deferLater(self._clock, pause * (0.5 + self._random() / 2), lambda: None)
+
     def _proof(self, *parts: str | bytes) -> bytes:
         """All that the answer depends on, under a key that dies with this process."""
         keyed = hashlib.blake2b(key=self._key, digest_size=32)
@@ -205,10 +245,11 @@ class Verifier:
     async def _pause(self, who: tuple[str, str]) -> None:
         """Let somebody wait who has failed too often."""
         count, last = self._failures.get(who, (0, 0.0))
-        if self._clock.seconds() - last > _FORGIVEN:
+        if self._clock.seconds() - last > self._times.forgiven:
             self._failures.pop(who, None)
         elif count >= FREE_FAILURES:
-            pause = min(_FIRST_PAUSE * 2 ** (count - FREE_FAILURES), _LONGEST_PAUSE)
+            first, longest = self._times.first_pause, self._times.longest_pause
+            pause = min(first * 2 ** (count - FREE_FAILURES), longest)
             await deferLater(self._clock, pause, lambda: None)
 
     def _failed(self, who: tuple[str, str]) -> None:

@@ -201,10 +201,10 @@ class ClientSession(Leasing):
         elif flow.client.stopped and self.state is State.JOINED:
             error = flow.client.error
             if error is None:
-                self._leave("the client said goodbye", self._listener.goodbye_time)
+                self._leave("the client said goodbye", self._listener.times.goodbye)
             else:
                 self._ending = Fatal(error.sqlstate, str(error))
-                self._leave(str(error), self._listener.goodbye_time)
+                self._leave(str(error), self._listener.times.goodbye)
         elif self._departure is not None:
             self._departure.settled()
         elif flow.watch:
@@ -243,7 +243,9 @@ class ClientSession(Leasing):
         """The client sends no more: see L{Departure}."""
         assert self._lease is not None
         self.state = State.LEAVING
-        self._departure = Departure(self, self._lease, reason, self._listener.clock)
+        listener = self._listener
+        probe_every = listener.times.probe_every
+        self._departure = Departure(self, self._lease, reason, listener.clock, probe_every)
         self._departure.begin(patience)
 
     def go(self, reason: str) -> None:

@@ -14,9 +14,6 @@ from proxyd.wire.pg import messages
 if TYPE_CHECKING:
     from proxyd.postgres.client_session import ClientSession
 
-PROBE_EVERY = 2.0
-"""Seconds between two looks whether a client that sent its last byte still reads."""
-
 
 class Departure:
     """
@@ -26,14 +23,32 @@ class Departure:
     @ivar handed_over: the server was told to end the session by itself
     """
 
-    __slots__ = ("_clock", "_lease", "_next_probe", "_session", "handed_over", "reason")
+    __slots__ = (
+        "_clock",
+        "_lease",
+        "_next_probe",
+        "_probe_every",
+        "_session",
+        "handed_over",
+        "reason",
+    )
 
     def __init__(
-        self, session: ClientSession, lease: Lease, reason: str, clock: IReactorTime
+        self,
+        session: ClientSession,
+        lease: Lease,
+        reason: str,
+        clock: IReactorTime,
+        probe_every: float,
     ) -> None:
+        """
+        @param probe_every: seconds between two looks whether a client that sent
+            its last byte still reads
+        """
         self._session = session
         self._lease = lease
         self._clock = clock
+        self._probe_every = probe_every
         self._next_probe: IDelayedCall | None = None
         self.reason = reason
         self.handed_over = False
@@ -103,4 +118,4 @@ class Departure:
             name = "application_name"
             end.write(messages.parameter_status(name, server.parameters.get(name, "")))
         if not self._session.over:
-            self._next_probe = self._clock.callLater(PROBE_EVERY, self._probe)
+            self._next_probe = self._clock.callLater(self._probe_every, self._probe)

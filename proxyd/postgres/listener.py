@@ -34,12 +34,6 @@ _log = Logger()
 SILENT = 1000
 """Sockets whose start-up packet may be awaited at a time; as many may owe their password."""
 
-STOP_TIME = 3.0
-"""Seconds that the statements of ended sessions have to be cancelled when proxyd stops."""
-
-GOODBYE_TIME = 10.0
-"""Seconds for which a client's last request goes on after it said goodbye, unseen."""
-
 
 class PostgresListener(Service):
     """
@@ -49,6 +43,7 @@ class PostgresListener(Service):
     @ivar tls: how TLS is spoken to clients; None: not at all
     @ivar directory: the databases there are
     @ivar ways: how clients may authenticate, by what C{auth} says
+    @ivar times: how long what happens at the end of a session
     @ivar ready: new clients may come in
     @ivar draining: no new clients, and those that are here go when they can
     """
@@ -70,11 +65,11 @@ class PostgresListener(Service):
         self.tls = tls
         self.directory = directory
         self.pools = pools
-        self.ways = ways(Verifier(self.clock))
+        self.ways = ways(Verifier(self.clock, settings.password_times))
         self.keys: CancelKeys[ClientSession] = CancelKeys()
         self.ready = False
         self.draining = False
-        self.goodbye_time = GOODBYE_TIME
+        self.times = settings.session_times
         self.refusals = 0
         self.shed = 0
         self.use_log(log)
@@ -176,10 +171,10 @@ class PostgresListener(Service):
         self._deadlines.stop()
 
     async def _leases_over(self) -> None:
-        """Wait until all leases are ended, at most L{STOP_TIME}."""
+        """Wait until all leases are ended, for a moment at most."""
         if self._finishing:
             stopped = self._stopped = Deferred()
-            stopped.addTimeout(STOP_TIME, self.clock, lambda *_: None)
+            stopped.addTimeout(self.times.stop, self.clock, lambda *_: None)
             await stopped
             self._stopped = None
         for lease in list(self._finishing):

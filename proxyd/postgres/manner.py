@@ -84,8 +84,8 @@ class Manner:
         if host.is_unix:
             self._check_peer(sock, host)
             return
-        if sock.family not in (socket.AF_INET, socket.AF_INET6):
-            return  # one end of a pair: the connection itself is somewhere else
+        if self.keepalive == {} or sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return  # nothing was said, or it is one end of a pair that leads somewhere else
         if self.keepalive is None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)
             return

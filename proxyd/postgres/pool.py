@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from proxyd.errors import DialError, ProtocolError
 from proxyd.net.tasks import spawn
 from proxyd.postgres.answers import (
+    STARTING_UP,
     Refused,
     service_refused,
     shutdown,
@@ -37,7 +38,6 @@ JITTER = 0.1
 """By how much of itself a lifetime is shortened at most, so that not all end at once."""
 
 _NOTHING = messages.query("")
-_STARTING_UP = "57P03"
 _SERVICE = Principal("", "proxyd")
 
 
@@ -60,7 +60,7 @@ class Pool(PoolGauges):
         """
         super().__init__(server, account, database, clock, keep_warm)
         self._random = random
-        self._pauses = Pauses(clock, random, self._open_wanted)
+        self._pauses = Pauses(clock, random, self._open_wanted, self.settings.server_times)
         self._heir: Pool | None = None
         _log.info("pool {pool} made", pool=self.name)
 
@@ -253,7 +253,7 @@ class Pool(PoolGauges):
         else:
             fatal = unreachable(error)
         self._fault = fatal
-        starting = fatal.sqlstate == _STARTING_UP
+        starting = fatal.sqlstate == STARTING_UP
         if not self._closed:
             self._pauses.failed(starting)
         if fatal.reason != self.last_error:

@@ -6,6 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.config.connections import AUTHS_NOW
+from proxyd.config.times import PasswordTimes
 from proxyd.postgres.authentication import ways
 from proxyd.postgres.backend_login import Verifier
 from proxyd.postgres.directory import Directory
@@ -16,7 +17,7 @@ class WaysTests(SynchronousTestCase):
 
     def test_each_word(self) -> None:
         """There is a way for every word that a connection may say, and for names of nothing."""
-        table = ways(Verifier(Clock()))
+        table = ways(Verifier(Clock(), PasswordTimes()))
         for word in AUTHS_NOW:
             self.assertIn((word,), table)
         self.assertIn(Directory({}).auth_for(None), table)

@@ -17,10 +17,11 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
+from proxyd.config.times import PasswordTimes
 from proxyd.errors import DialError, DialFailure
 from proxyd.postgres import backend_login
 from proxyd.postgres.answers import Fatal, Refused
-from proxyd.postgres.backend_login import AT_ONCE, FREE_FAILURES, KEPT, Verifier
+from proxyd.postgres.backend_login import AT_ONCE, FREE_FAILURES, Verifier
 from proxyd.postgres.server import Account
 from proxyd.target import Principal, Target
 from proxyd.wire.pg.errors import ServerMessage
@@ -82,7 +83,7 @@ class VerifierTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.verifier = Verifier(self.clock)
+        self.verifier = Verifier(self.clock, PasswordTimes())
         self.server = Asked()
 
     def ask(
@@ -132,7 +133,7 @@ class BelievedTests(VerifierTestCase):
         first = self.ask()
         self.server.yes()
         self.successResultOf(first)
-        self.clock.advance(KEPT - 0.1)
+        self.clock.advance(PasswordTimes().kept - 0.1)
         self.successResultOf(self.ask())
         self.assertEqual(len(self.server.logins), 1)
         self.clock.advance(0.2)
@@ -140,7 +141,7 @@ class BelievedTests(VerifierTestCase):
         self.assertEqual(len(self.server.logins), 2)
         self.server.no()
         self.assertEqual(self.refused(again).sqlstate, "28P01")
-        self.assertLessEqual(KEPT, 10.0)
+        self.assertLessEqual(PasswordTimes().kept, 10.0)
 
     def test_anything_else_is_asked(self) -> None:
         """After a right password nothing that differs in anything is believed."""
@@ -191,7 +192,9 @@ class BelievedTests(VerifierTestCase):
         first = self.ask()
         self.server.yes()
         self.successResultOf(first)
-        self.assertNotEqual(self.verifier._proof("a"), Verifier(self.clock)._proof("a"))
+        self.assertNotEqual(
+            self.verifier._proof("a"), Verifier(self.clock, PasswordTimes())._proof("a")
+        )
         self.assertNotIn(SECRET, repr(vars(self.verifier)))
         self.assertNotIn(SECRET, repr(self.server.logins[0][0]))
 
@@ -372,10 +375,46 @@ class AnswerTests(VerifierTestCase):
 
     def test_server_codes(self) -> None:
         """The server's own SQLSTATE reaches the client."""
-        for state in ("28000", "3D000", "53300", "57P03"):
+        for state in ("28000", "3D000", "53300"):
             asking = self.ask(user=f"user{state}")
             self.server.no(state)
             self.assertEqual(self.refused(asking).sqlstate, state)
+
+    def test_starting_up(self) -> None:
+        """A server that is starting up is asked again, up to connect_timeout; then it is told."""
+        asking = self.ask()
+        for _ in range(3):
+            self.server.no("57P03")
+            self.assertNoResult(asking)
+            before = len(self.server.logins)
+            self.clock.advance(0.24)
+            self.assertEqual(len(self.server.logins), before)
+            self.clock.advance(0.26)
+            self.assertEqual(len(self.server.logins), before + 1)
+        self.server.yes()
+        self.successResultOf(asking)
+        asking = self.ask(user="bob")
+        for _ in range(100):
+            self.server.no("57P03")
+            if asking.called:
+                break
+            self.clock.advance(0.5)
+        self.assertEqual(self.refused(asking).sqlstate, "57P03")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_crowd_at_a_server_that_starts(self) -> None:
+        """Only so many ask it again and again; the others wait for their turns."""
+        asking = [self.ask(user=f"user{number}") for number in range(100)]
+        for _ in range(5):
+            for number in range(len(self.server.logins)):
+                if not self.server.logins[number][2].called:
+                    self.server.no("57P03", number)
+            before = len(self.server.logins)
+            self.clock.advance(0.5)
+            self.assertLessEqual(len(self.server.logins) - before, AT_ONCE)
+        for one in asking:
+            one.cancel()
+            self.failureResultOf(one, CancelledError)
 
     def test_refusal_is_not_kept(self) -> None:
         """A refusal is never remembered: a password that was just set works at once."""
@@ -401,7 +440,7 @@ class RealTests(SceneTestCase):
 
     async def verify(self, password: str = SECRET, user: str = "ann") -> str:
         """Log in; the SQLSTATE, empty when it was right."""
-        verifier = Verifier(self.clock)
+        verifier = Verifier(self.clock, PasswordTimes())
         try:
             await verifier.verify(
                 self.server(), "shop", password.encode(), Principal(user, "192.0.2.9")
@@ -424,7 +463,7 @@ class RealTests(SceneTestCase):
         """A password that is no UTF-8, or odd UTF-8, is checked like any other."""
         for password in (b"\xff\xfe", "p\u00e4ss".encode(), b"\xed\xa0\x80"):
             self.fake.passwords["ann"] = password
-            await Verifier(self.clock).verify(self.server(), "shop", password, ANN)
+            await Verifier(self.clock, PasswordTimes()).verify(self.server(), "shop", password, ANN)
 
     async def test_not_challenged(self) -> None:
         """A bare AuthenticationOk is a refusal, and the log names the server's pg_hba.conf."""
@@ -446,7 +485,6 @@ class RealTests(SceneTestCase):
             fakeserver.hang_up: "08006",
             fakeserver.garbage: "08001",
             fakeserver.refusing(None, "no code"): "XX000",
-            fakeserver.refusing("57P03", "starting up"): "57P03",
         }
         for login, state in cases.items():
             self.fake.login = login

@@ -5,7 +5,11 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.postgres.pauses import FIRST, LONGEST, Pauses
+from proxyd.config.times import ServerTimes
+from proxyd.postgres.pauses import Pauses
+
+TIMES = ServerTimes()
+FIRST, LONGEST = TIMES.retry_first, TIMES.retry_longest
 
 
 class PausesTests(SynchronousTestCase):
@@ -15,7 +19,7 @@ class PausesTests(SynchronousTestCase):
         self.clock = Clock()
         self.random = 1.0
         self.again = 0
-        self.pauses = Pauses(self.clock, lambda: self.random, self.try_again)
+        self.pauses = Pauses(self.clock, lambda: self.random, self.try_again, TIMES)
 
     def try_again(self) -> None:
         """A pause is over."""

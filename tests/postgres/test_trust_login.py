@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from proxyd.config.times import PasswordTimes
 from proxyd.postgres.admission import Admission
 from proxyd.postgres.answers import Fatal
 from proxyd.postgres.backend_login import Verifier
@@ -23,7 +24,7 @@ class TrustTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.way = Trust(Verifier(self.clock))
+        self.way = Trust(Verifier(self.clock, PasswordTimes()))
 
     def refused(self, stranger: FakeStranger, place: Any) -> str:
         """The SQLSTATE, after a moment."""
