@@ -3,6 +3,10 @@ TLS on a descriptor: pyOpenSSL over the socket itself, with the socket's own man
 
 C{recv_into} and C{send} answer as those of a non-blocking socket do, so that
 the link needs not know which of the two it holds.
+
+pyOpenSSL's own methods for these two allocate, copy and check more than OpenSSL
+itself needs for a small record. So OpenSSL's functions are called as pyOpenSSL
+calls them; what went wrong is still told by pyOpenSSL.
 """
 
 from __future__ import annotations
@@ -16,6 +20,9 @@ from proxyd.net.tls import reason, set_server_name
 
 _RECORD = 16384
 
+_read, _write = SSL._lib.SSL_read, SSL._lib.SSL_write  # type: ignore[attr-defined]
+_pointer = SSL._ffi.from_buffer  # type: ignore[attr-defined]
+
 
 class Secure:
     """
@@ -25,10 +32,11 @@ class Secure:
     @ivar failure: why the handshake failed
     """
 
-    __slots__ = ("connection", "failure")
+    __slots__ = ("_ssl", "connection", "failure")
 
     def __init__(self, connection: SSL.Connection) -> None:
         self.connection = connection
+        self._ssl = connection._ssl
         self.failure: Exception | None = None
 
     @classmethod
@@ -71,23 +79,27 @@ class Secure:
         Takes whole TLS records while they are full, so nothing is left in
         OpenSSL's own buffer, which epoll can't see.
         """
-        connection = self.connection
+        count: int = _read(self._ssl, _pointer(buffer), _RECORD)
+        if 0 < count < _RECORD:
+            return count
         try:
-            count = connection.recv_into(buffer, _RECORD)
-            if count == _RECORD:
-                view = memoryview(buffer)
-                limit = (size or len(buffer)) - _RECORD
-                while count <= limit:
-                    try:
-                        more = connection.recv_into(view[count:], _RECORD)  # type: ignore[arg-type]
-                    except SSL.ZeroReturnError:
-                        self._show_end()
-                        break
-                    except (SSL.WantReadError, SSL.SysCallError):
-                        break
-                    count += more
-                    if more < _RECORD:
-                        break
+            if count <= 0:
+                self.connection._raise_ssl_error(self._ssl, count)
+            view = memoryview(buffer)
+            limit = (size or len(buffer)) - _RECORD
+            while count <= limit:
+                try:
+                    more = _read(self._ssl, _pointer(view[count:]), _RECORD)
+                    if more <= 0:
+                        self.connection._raise_ssl_error(self._ssl, more)
+                except SSL.ZeroReturnError:
+                    self._show_end()
+                    break
+                except (SSL.WantReadError, SSL.SysCallError):
+                    break
+                count += more
+                if more < _RECORD:
+                    break
             return count
         except SSL.WantReadError:
             raise BlockingIOError from None
@@ -113,17 +125,23 @@ class Secure:
 
     def send(self, data: bytes | memoryview) -> int:
         """As C{socket.send}, of as many records as the socket takes."""
-        connection = self.connection
         size = len(data)
+        if not size:
+            return 0
         sent = 0
         try:
-            if not size:
-                return 0
             if size <= _RECORD:
-                return connection.send(data)
+                done: int = _write(self._ssl, _pointer(data), size)
+                if done <= 0:
+                    self.connection._raise_ssl_error(self._ssl, done)
+                return done
             view = memoryview(data)
             while sent < size:
-                sent += connection.send(view[sent : sent + _RECORD])
+                piece = view[sent : sent + _RECORD]
+                done = _write(self._ssl, _pointer(piece), len(piece))
+                if done <= 0:
+                    self.connection._raise_ssl_error(self._ssl, done)
+                sent += done
             return sent
         except (SSL.WantWriteError, SSL.WantReadError):
             if sent:
