@@ -141,4 +141,4 @@ class Databases(Room):
                 clock=self._ground.reactor,
             )
         # A client without a certificate is let through the handshake, so that it can be told.
-        return server_context(certificate, key, client_ca=tls.client_ca)
+        return server_context(certificate, key, client_ca=tls.client_ca, client_crl=tls.client_crl)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
 from proxyd.config import values
+from proxyd.config.certificate_rule import read_certificate_rules
 from proxyd.config.defaults import (
     LOCAL_SERVER,
     MOST_CONNECTIONS,
@@ -25,7 +26,7 @@ from proxyd.config.section import Section
 from proxyd.config.values import BadValue
 
 AUTHS = ("backend", "token", "scram", "cert", "oauth", "trust")
-AUTHS_NOW = ("backend", "trust")
+AUTHS_NOW = ("backend", "cert", "trust")
 """Those of L{AUTHS} that this version has."""
 
 _TOKEN_LIFE = 900.0
@@ -55,6 +56,7 @@ def read_connections(
         own = defaults if name == "default" else Defaults(defaults.pool_size)
         connection = _read_connection(name, below, own, far)
         if connection is not None:
+            _check_certificates(below, connection, postgres)
             found[name] = connection
     if "default" not in names:
         from_variables = connection_of_variables(root, variables, defaults, report)
@@ -73,6 +75,17 @@ def _check_trust(
             f"trust is for loopback, but {values.shown(far.text)} may be reached from "
             f"elsewhere: listen on 127.0.0.1, or say allow: [127.0.0.0/8, '::1']",
         )
+
+
+def _check_certificates(
+    section: Section, connection: Connection, postgres: Postgres | None
+) -> None:
+    """Refuse what needs clients' certificates where none are asked for."""
+    if postgres is None or postgres.tls.client_ca is not None:
+        return
+    for key, wanted in (("auth", "cert" in connection.auth), ("cert_map", connection.cert_map)):
+        if wanted:
+            section.wrong(key, "needs clients' certificates: postgres.tls.client_ca must be given")
 
 
 def _only_loopback(allow: tuple[Network, ...] | None) -> bool:
@@ -114,6 +127,7 @@ def _with_clients(connection: Connection, section: Section, far: Listener | None
     auth = _read_auth(section)
     allow = section.networks("allow")
     _check_trust(section, auth, allow, far)
+    cert_map = read_certificate_rules(section)
     databases, users = section.each("databases", str), section.each("users", str)
     for key, given in (("allow", allow), ("databases", databases), ("users", users)):
         if given == ():
@@ -124,7 +138,13 @@ def _with_clients(connection: Connection, section: Section, far: Listener | None
     if identity == "user":
         section.not_yet("identity", identity)
     return replace(
-        connection, auth=auth, allow=allow, databases=databases, users=users, identity=identity
+        connection,
+        auth=auth,
+        cert_map=cert_map,
+        allow=allow,
+        databases=databases,
+        users=users,
+        identity=identity,
     )
 
 

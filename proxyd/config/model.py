@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
+from proxyd.config.certificate_rule import CertificateRule
 from proxyd.config.secrets import Secret
 from proxyd.config.times import PasswordTimes, ServerTimes, SessionTimes
 from proxyd.config.ways import Socks5, Upstream
@@ -65,6 +66,7 @@ class PostgresTls:
     certificate: str | None = None
     key: str | None = None
     client_ca: str | None = None
+    client_crl: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class Connection:
     identity: str = "service"
     via: str | None = None
     server_times: ServerTimes = field(default_factory=ServerTimes)
+    cert_map: tuple[CertificateRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,8 @@ postgres:
   #   mode: prefer                     # disable | prefer | require | verify-full
   #   certificate: /etc/proxyd/tls.pem # an example
   #   key: /etc/proxyd/tls.key         # an example
-  #   client_ca: /etc/proxyd/ca.pem    # an example: for verify-full
+  #   client_ca: /etc/proxyd/ca.pem    # an example: for verify-full and auth: cert
+  #   client_crl: /etc/proxyd/ca.crl   # an example: its revocation lists
   # auth_timeout: 30s
   # max_clients: 10000
 
@@ -48,7 +49,10 @@ connections:
     password: env:GPRXY_PASS
     # auth: backend                    # clients' passwords are tried on the server
                                        # trust: none is asked for, on loopback only
-                                       # token | scram | cert | oauth: not in this version yet
+                                       # cert: by the client's certificate
+                                       # token | scram | oauth: not in this version yet
+    # cert_map: [{cn: "app-*", user: app}]   # an example: which certificates are which users;
+                                       # absent: the common name is the user's
     # allow: ["10.0.0.0/8"]            # an example: client addresses; absent: any
     # databases: ["shop*"]             # an example: names that `default` serves; absent: any
     # users: ["*"]                     # absent: any that logs in

@@ -168,7 +168,7 @@ def _read_tls(postgres: Section) -> PostgresTls:
         return default
     mode = section.word("mode", TLS_MODES, default.mode)
     certificate, key = section.file("certificate"), section.file("key")
-    client_ca = section.file("client_ca")
+    client_ca, client_crl = section.file("client_ca"), section.file("client_crl")
     if section.has("certificate") != section.has("key"):
         there, missing = ("certificate", "key")[:: 1 if section.has("certificate") else -1]
         section.wrong(there, f"goes together with {missing}, which is missing")
@@ -176,8 +176,10 @@ def _read_tls(postgres: Section) -> PostgresTls:
         section.wrong("mode", "verify-full asks clients for certificates: client_ca must be given")
     if mode == "disable" and section.has("client_ca"):
         section.wrong("client_ca", "contradicts mode: disable")
+    if section.has("client_crl") and not section.has("client_ca"):
+        section.wrong("client_crl", "is for certificates that client_ca signed, which is missing")
     section.close()
-    return PostgresTls(mode, certificate, key, client_ca)
+    return PostgresTls(mode, certificate, key, client_ca, client_crl)
 
 
 def _postgres_listen(section: Section) -> tuple[Listener, ...] | None:

@@ -34,7 +34,7 @@ _VERSIONS = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
 
 _REASONS = {
     # X509_V_ERR_* of OpenSSL's x509_vfy.h: those an operator can do something about.
-    3: "not in a revocation list: its CA has none in sslcrl",
+    3: "not in a revocation list: its CA has none",
     9: "not valid yet: look at the clocks",
     10: "expired",
     12: "not to be checked: the revocation list of its CA is outdated",
@@ -44,7 +44,7 @@ _REASONS = {
     21: "signed by a CA that is not trusted",
     23: "revoked",
     24: "signed by a certificate that is no CA's",
-    26: "not made for a server",
+    26: "not made for this",
 }
 
 
@@ -53,6 +53,7 @@ def server_context(
     key_path: str,
     *,
     client_ca: str | None = None,
+    client_crl: str | None = None,
     require_client_certificate: bool = False,
     alpn: Sequence[bytes] = (POSTGRESQL,),
 ) -> SSL.Context:
@@ -68,6 +69,7 @@ def server_context(
     @param key_path: PEM, its private key, without a passphrase
     @param client_ca: PEM, the CAs whose client certificates are believed; a
         client may still come without one
+    @param client_crl: PEM, the revocation lists of these CAs
     @param require_client_certificate: a client must show one
     @param alpn: the protocols we speak, the most wanted first
     @raise StartError: one line with the file and what is wrong with it
@@ -78,10 +80,14 @@ def server_context(
     if client_ca is not None:
         cas = _trust(context, client_ca)
         context.set_client_ca_list([ca.get_subject() for ca in cas])
+        if client_crl is not None:
+            _distrust(context, client_crl)
         mode = SSL.VERIFY_PEER | SSL.VERIFY_CLIENT_ONCE
         if require_client_certificate:
             mode |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-        context.set_verify(mode)
+        verdicts = _Verdicts()
+        context.set_app_data(verdicts)
+        context.set_verify(mode, verdicts.note)
     elif require_client_certificate:
         raise StartError("tls: client certificates are required, but no client_ca says whose")
     context.set_alpn_select_callback(_alpn_choice(tuple(alpn)))
@@ -205,8 +211,7 @@ def handshake_failure(connection: SSL.Connection, error: Exception, hostname: st
     @param hostname: the server, as the DSN has it
     @return: TLS, with a text that says what to do
     """
-    verdicts = connection.get_context().get_app_data()
-    verdict = verdicts.of(connection) if isinstance(verdicts, _Verdicts) else None
+    verdict = verdict_of(connection)
     if verdict is not None:
         return DialError(
             DialFailure.TLS,
@@ -214,6 +219,12 @@ def handshake_failure(connection: SSL.Connection, error: Exception, hostname: st
             " or give the server a certificate that is good",
         )
     return DialError(DialFailure.TLS, f"{hostname}: handshake: {reason(error)}")
+
+
+def verdict_of(connection: SSL.Connection) -> str | None:
+    """Why the peer's certificate was refused in the handshake; None: it was not."""
+    verdicts = connection.get_context().get_app_data()
+    return verdicts.of(connection) if isinstance(verdicts, _Verdicts) else None
 
 
 def reason(error: Exception) -> str:
@@ -261,7 +272,7 @@ def certificate_names(certificate: x509.Certificate) -> list[str]:
 
 
 class _Verdicts:
-    """Remembers why a server's certificate was refused: the handshake's error doesn't say."""
+    """Remembers why a peer's certificate was refused: the handshake's error doesn't say."""
 
     def __init__(self) -> None:
         self._reasons: WeakKeyDictionary[SSL.Connection, str] = WeakKeyDictionary()
@@ -275,7 +286,7 @@ class _Verdicts:
         return bool(ok)
 
     def of(self, connection: SSL.Connection) -> str | None:
-        """Why this connection's server was refused, or None."""
+        """Why this connection's peer was refused, or None."""
         return self._reasons.get(connection)
 
 

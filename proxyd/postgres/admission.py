@@ -54,6 +54,10 @@ class Stranger(Protocol):
         """Where it comes from, as announced; None: a UNIX socket."""
 
     @property
+    def source(self) -> str:
+        """Its address as the log shows it, with the port."""
+
+    @property
     def host(self) -> str:
         """Its address as text, or C{unix}."""
 

@@ -85,6 +85,20 @@ def wrong_password(user: str, reason: str) -> Fatal:
     return Fatal("28P01", f'password authentication failed for user "{user}"', reason=reason)
 
 
+def certificate_needed() -> Fatal:
+    """The client showed no certificate, in PostgreSQL's own words."""
+    return Fatal(
+        "28000",
+        "connection requires a valid client certificate",
+        hint="Connect with sslcert and sslkey of a certificate that client_ca signed.",
+    )
+
+
+def wrong_certificate(user: str, reason: str) -> Fatal:
+    """The certificate is somebody else's, in PostgreSQL's own words."""
+    return Fatal("28000", f'certificate authentication failed for user "{user}"', reason=reason)
+
+
 def unreachable(error: DialError) -> Fatal:
     """The server could not be reached, or hung up while we logged in."""
     state = "08006" if error.failure is DialFailure.LOST else "08001"

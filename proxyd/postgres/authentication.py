@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from proxyd.postgres.admission import Way
 from proxyd.postgres.backend_login import BackendCheck, Verifier
+from proxyd.postgres.certificate_login import ByCertificate
 from proxyd.postgres.password_prompt import ByPassword
 from proxyd.postgres.trust_login import Trust
 
@@ -28,5 +29,6 @@ def ways(verifier: Verifier) -> Ways:
     backend = BackendCheck(verifier)
     return {
         ("backend",): ByPassword(backend),
+        ("cert",): ByCertificate(),
         ("trust",): Trust(verifier),
     }

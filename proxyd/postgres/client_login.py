@@ -21,8 +21,9 @@ from twisted.logger import Logger
 from proxyd.errors import ProtocolError
 from proxyd.net.end import End
 from proxyd.postgres.admission import Admission
-from proxyd.postgres.answers import Fatal, draining, starting, too_many
+from proxyd.postgres.answers import Fatal, certificate_needed, draining, starting, too_many
 from proxyd.postgres.cancel import LONG_KEY, SHORT_KEY
+from proxyd.postgres.certificate_login import demand_certificate
 from proxyd.postgres.client_session import ClientSession
 from proxyd.postgres.client_start import NotMeant, read_proxy_header, read_wish
 from proxyd.postgres.conversation import Conversation, Lost
@@ -111,7 +112,7 @@ class ClientLogin:
         except Fatal as fatal:
             self._refuse(user, fatal)
         except NotMeant as error:
-            self._listener.refused(self, user, Fatal("08P01", str(error)))
+            self._listener.refused(self, user, Fatal(error.sqlstate, str(error)))
             self.end.close()
         except NotPostgres as error:
             _log.debug("[{source}] closed: {reason}", source=self.source, reason=str(error))
@@ -246,11 +247,7 @@ class ClientLogin:
                 hint="Connect with sslmode=require, or stronger.",
             )
         if mode == "verify-full" and self.end.secure.connection.get_peer_certificate() is None:
-            raise Fatal(
-                "28000",
-                "connection requires a valid client certificate",
-                hint="Connect with sslcert and sslkey of a certificate that client_ca signed.",
-            )
+            raise certificate_needed()
 
     async def _authenticate(self, name: str, principal: Principal) -> tuple[Place, Admission]:
         """
@@ -284,6 +281,8 @@ class ClientLogin:
                 f'user "{user}" is not allowed to use database "{name}"',
                 hint="The connection's `users` must name this user.",
             )
+        if place.connection.cert_map and place.connection.auth != ("cert",):
+            demand_certificate(self, place, admission.principal)
         return place, admission
 
     async def ask(self, request: bytes, answer: str = "password response") -> bytes:

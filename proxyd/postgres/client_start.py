@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from OpenSSL import SSL
 
-from proxyd.net.tls import POSTGRESQL
-from proxyd.postgres.conversation import Conversation
+from proxyd.net.tls import POSTGRESQL, verdict_of
+from proxyd.postgres.conversation import Conversation, Lost
 from proxyd.wire.pg.startup import (
     TLS_HANDSHAKE,
     CancelRequested,
@@ -24,7 +24,16 @@ from proxyd.wire.proxy_protocol import ProxiedAddress, ProxyHeader
 
 
 class NotMeant(Exception):
-    """Whether the client means PostgreSQL nobody knows: it is closed without a word to it."""
+    """
+    The client is closed without a word; TLS has said all there is, or it may not mean PostgreSQL.
+
+    @param reason: for the log
+    @param sqlstate: for the log
+    """
+
+    def __init__(self, reason: str, sqlstate: str = "08P01") -> None:
+        super().__init__(reason)
+        self.sqlstate = sqlstate
 
 
 async def read_proxy_header(conversation: Conversation) -> ProxiedAddress:
@@ -75,13 +84,25 @@ async def read_wish(
                 reader.answered(offered)
                 if offered:
                     assert tls is not None
-                    await conversation.secure(tls, None)
+                    await _secure(conversation, tls)
             elif isinstance(event, GssRequested):
                 end.write(b"N")
                 reader.answered(False)
             elif isinstance(event, StartupRequested | CancelRequested):
                 conversation.put_back(reader.trailing_data)
                 return event
+
+
+async def _secure(conversation: Conversation, tls: SSL.Context) -> None:
+    """Begin TLS; who comes with a certificate that is no good is told of to the log."""
+    try:
+        await conversation.secure(tls, None)
+    except Lost:
+        secure = conversation.end.secure
+        verdict = None if secure is None else verdict_of(secure.connection)
+        if verdict is None:
+            raise
+        raise NotMeant(f"its certificate is {verdict}", "28000") from None
 
 
 async def _begin_tls_at_once(conversation: Conversation, tls: SSL.Context) -> None:
@@ -91,7 +112,7 @@ async def _begin_tls_at_once(conversation: Conversation, tls: SSL.Context) -> No
     It must say by ALPN that it means PostgreSQL: the client of another protocol
     that was led here must not be answered (ALPACA; PostgreSQL 17 does the same).
     """
-    await conversation.secure(tls, None)
+    await _secure(conversation, tls)
     secure = conversation.end.secure
     # A client without ALPN never meets the context's choice: what came of it is looked at here.
     if secure is None or secure.connection.get_alpn_proto_negotiated() != POSTGRESQL:

@@ -264,7 +264,6 @@ class LaterTests(ReadingCase):
             ("auth: token", "auth: token"),
             ("auth: [backend, token]", "auth: token"),
             ("auth: scram", "auth: scram"),
-            ("auth: cert", "auth: cert"),
             ("auth: oauth", "auth: oauth"),
             ("pool_mode: transaction", "pool_mode: transaction"),
             ("pool_mode: statement", "pool_mode: statement"),

@@ -80,11 +80,11 @@ class _Way:
 
 
 @cache
-def client_tls() -> SSL.Context:
-    """How TLS is spoken to clients."""
+def client_tls(client_ca: str | None = None, client_crl: str | None = None) -> SSL.Context:
+    """How TLS is spoken to clients, and whose certificates are believed."""
     with TemporaryDirectory() as folder:
         certificate, key = made("proxyd.test", names=("proxyd.test",)).write(folder, "proxyd")
-        return server_context(certificate, key)
+        return server_context(certificate, key, client_ca=client_ca, client_crl=client_crl)
 
 
 def networks(*texts: str) -> tuple[Network, ...]:
@@ -174,7 +174,8 @@ class SceneTestCase(TestCase):
         servers = {one.name: self.server(one) for one in connections or (self.connection(),)}
         self.pools.serve(servers, accounts_of(servers))
         self.pools.startService()
-        context = None if settings.tls.mode == "disable" else client_tls()
+        tls = settings.tls
+        context = None if tls.mode == "disable" else client_tls(tls.client_ca, tls.client_crl)
         listener = self.listener = PostgresListener(
             reactor, self.link, settings, Log(), context, Directory(servers), self.pools
         )

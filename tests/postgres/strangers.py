@@ -26,7 +26,7 @@ class FakeStranger:
     def __init__(self, *answers: bytes, host: str = "127.0.0.1", private: bool = True) -> None:
         """@param answers: bodies of the messages that it will send"""
         self._answers = list(answers)
-        self.host = host
+        self.host = self.source = host
         self.private = private
         self.asked: list[tuple[bytes, str]] = []
 
