@@ -36,6 +36,7 @@ class DialFailure(Enum):
     NAME = "name not found"
     DENIED = "denied by a rule"
     TLS = "TLS failed"
+    CREDENTIALS = "no credentials for it"
     LOST = "connection lost"
     BROKEN = "the way there is broken"
 

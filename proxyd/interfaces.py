@@ -8,7 +8,7 @@ class.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from twisted.application.service import IService
@@ -31,7 +31,7 @@ from proxyd.records import (
     ProxyRecord,
     TokenRecord,
 )
-from proxyd.target import Principal, Target
+from proxyd.target import Finding, Principal, Target
 
 
 class IDialer(Interface):
@@ -298,3 +298,37 @@ class IUpstream(IDialer, IService):
 
     def status() -> UpstreamStatus:
         """How it is at this moment."""
+
+
+class ITokenSource(Interface):
+    """Where a database server's password comes from when no configuration has it."""
+
+    made = Attribute("How many tokens (or passwords) were handed out so far: C{int}")
+
+    clear_text = Attribute(
+        "C{bool}: what it gives may be sent in clear, which is done inside TLS only"
+    )
+
+    def token_for(
+        host: str,  # noqa: N805 (an interface of zope has no self)
+        port: int,
+    ) -> Deferred[bytes]:
+        """
+        A token for one login, now.
+
+        Fails with L{DialError<proxyd.errors.DialError>} only, or with
+        C{CancelledError} when it is cancelled. It has no deadline of its own.
+
+        @param host: the server's name, as the configuration has it
+        """
+
+    def refused() -> Deferred[bool]:
+        """
+        The server did not accept the last token.
+
+        Fires with whether another try may go better, since something else was
+        found; never fails.
+        """
+
+    def examine() -> Deferred[Sequence[Finding]]:
+        """Look at everything that a token needs; what is wrong is in the findings."""

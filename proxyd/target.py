@@ -1,5 +1,5 @@
 """
-Whom a connection is for, and where it is to go.
+Whom a connection is for, where it is to go, and what an examination finds.
 
 Plain values that every floor may hold; how a target is reached is the
 dialer's business.
@@ -45,3 +45,20 @@ class Principal:
 
     user: str
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """
+    What an examination found out about one thing.
+
+    @param check: what was looked at
+    @param good: True, False, or None where it could not be looked at
+    @param what: what was found, in one line
+    @param remedy: what to do about it; empty where nothing need be done
+    """
+
+    check: str
+    good: bool | None
+    what: str
+    remedy: str = ""

@@ -5,25 +5,37 @@ from __future__ import annotations
 import random  # noqa: TID251 (for jitter)
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, succeed
 
 from proxyd.app.room import Ground, Line, Room
-from proxyd.config.model import Config
+from proxyd.config.model import Config, Connection
+from proxyd.interfaces import ITokenSource
 from proxyd.net.certificates import own_certificate, state_directory
+from proxyd.net.threads import Threads
 from proxyd.net.tls import server_context
 from proxyd.postgres.directory import Directory
 from proxyd.postgres.listener import PostgresListener
 from proxyd.postgres.pools import Pools, accounts_of
 from proxyd.postgres.server import Server
 
+if TYPE_CHECKING:
+    from proxyd.dial.aws.sources import AwsSources
+
+_AWS_CALLS = 4
+"""Calls to AWS at a time."""
+
 _POOL_LINE = (
     "pool {pool}: total_connections={total_connections} idle_connections={idle_connections} "
     "in_use_connections={in_use_connections} waiting={waiting} clients={clients} "
     "acquire_count={acquire_count} acquire_timeouts={acquire_timeouts} "
     "max_lifetime_closed={max_lifetime_closed}"
+)
+_TOKEN_LINE = (
+    "pool {pool}: tokens_made={tokens_made} token_age={token_age:.1f} oldest={oldest:.0f} "
+    "leased_over_lifetime={leased_over_lifetime}"
 )
 
 
@@ -39,7 +51,9 @@ class Databases(Room):
         """@raise StartError: a certificate can't be read"""
         self._ground = ground
         self.pools = Pools(ground.reactor, random.random)
-        self.inner = (self.pools,)
+        self._aws = Threads(ground.reactor, "aws", _AWS_CALLS)
+        self._sources: AwsSources | None = None
+        self.inner = (self._aws, self.pools)
         self.listener: PostgresListener | None = None
         if config.postgres is not None:
             self.listener = PostgresListener(
@@ -56,7 +70,7 @@ class Databases(Room):
     def prepare(self, config: Config) -> Callable[[], None]:
         """Changed connections apply to new leases; certificates are read again."""
         servers = self._servers(config)
-        accounts = accounts_of(servers)
+        accounts = accounts_of(servers, self._source_of)
         tls = self._tls(config)
 
         def adopt() -> None:
@@ -105,7 +119,7 @@ class Databases(Room):
         return (f"PostgreSQL at {places}",)
 
     def statistics(self) -> Iterator[Line]:
-        """A line for each pool."""
+        """A line for each pool, and one more where it logs in by tokens."""
         for pool in self.pools:
             yield (
                 _POOL_LINE,
@@ -119,6 +133,27 @@ class Databases(Room):
                     **pool.counters.as_dict(),
                 },
             )
+            if pool.settings.aws_iam_auth is not None:
+                yield (
+                    _TOKEN_LINE,
+                    {
+                        "pool": pool.name,
+                        "tokens_made": pool.tokens_made,
+                        "token_age": pool.token_age,
+                        "oldest": pool.oldest,
+                        "leased_over_lifetime": pool.leased_over_lifetime,
+                    },
+                )
+
+    def _source_of(self, connection: Connection) -> ITokenSource | None:
+        if connection.aws_iam_auth is None and connection.aws_secret is None:
+            return None
+        if self._sources is None:
+            # Costs a third of a second to import.
+            from proxyd.dial.aws.sources import AwsSources
+
+            self._sources = AwsSources(self._aws, self._ground.reactor)
+        return self._sources.source_of(connection)
 
     def _servers(self, config: Config) -> dict[str, Server]:
         ground = self._ground

@@ -4,10 +4,11 @@ The section C{connections}: the databases behind proxyd.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import ip_network
 
 from proxyd.config import values
+from proxyd.config.aws import TOKEN_LIFE, read_aws_secret, read_iam, with_tls
 from proxyd.config.certificate_rule import read_certificate_rules
 from proxyd.config.defaults import (
     LOCAL_SERVER,
@@ -19,7 +20,7 @@ from proxyd.config.defaults import (
 )
 from proxyd.config.dsn import ParsedDsn, parse_dsn
 from proxyd.config.environment import Variables
-from proxyd.config.model import Connection, Dsn, Listener, Network, Postgres
+from proxyd.config.model import AwsIam, Connection, Dsn, Listener, Network, Postgres
 from proxyd.config.report import Report
 from proxyd.config.secrets import Secret
 from proxyd.config.section import Section
@@ -29,7 +30,6 @@ AUTHS = ("backend", "token", "scram", "cert", "oauth", "trust")
 AUTHS_NOW = ("backend", "cert", "trust")
 """Those of L{AUTHS} that this version has."""
 
-_TOKEN_LIFE = 900.0
 _LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
@@ -101,21 +101,25 @@ def _read_connection(
     """One connection; None where its DSN can't be used."""
     _check_name(name, section)
     section.word("driver", ("postgres",), "postgres")
-    iam = _read_iam(section)
+    iam = read_iam(section, USUAL.connect_timeout)
+    secret = read_aws_secret(section)
     parsed = _read_dsn(section, defaults, iam_user=iam.user if iam else None)
-    if iam and parsed is not None and parsed.dsn.sslmode != "verify-full":
-        section.warn(
-            "dsn",
-            f"sslmode={parsed.dsn.sslmode} with aws_iam_auth: whoever answers at this address "
-            "is given the token; sslmode=verify-full has the server prove itself first",
-        )
+    dsn = USUAL.dsn if parsed is None else parsed.dsn
+    if iam is not None and parsed is not None:
+        dsn = with_tls(dsn, section)
+        dsn = replace(dsn, user=iam.user or dsn.user)
+    elsewhere = "aws_iam_auth" if iam else "aws_secret" if secret else ""
     connection = replace(
         USUAL,
         name=name,
-        dsn=USUAL.dsn if parsed is None else parsed.dsn,
-        password=_read_password(section, parsed, defaults, iam=iam is not None),
-        connect_timeout=_read_connect_timeout(section, parsed),
+        dsn=dsn,
+        password=_read_password(section, parsed, defaults, elsewhere),
+        connect_timeout=_read_connect_timeout(section, parsed, iam),
+        aws_iam_auth=iam,
+        aws_secret=secret,
     )
+    if iam and section.has("aws_secret"):
+        section.wrong("aws_secret", "contradicts aws_iam_auth: leave one of them out")
     connection = _with_clients(connection, section, far)
     connection = _with_pool(connection, section, defaults, iam=iam is not None)
     section.close()
@@ -208,20 +212,21 @@ def _read_dsn(section: Section, defaults: Defaults, *, iam_user: str | None) -> 
 
 
 def _read_password(
-    section: Section, parsed: ParsedDsn | None, defaults: Defaults, *, iam: bool
+    section: Section, parsed: ParsedDsn | None, defaults: Defaults, elsewhere: str
 ) -> Secret | None:
+    """The password; C{elsewhere} is the key that says where it comes from, if one does."""
     password = section.secret("password")
     inside = parsed is not None and parsed.password is not None
     if section.has("password") and inside:
         section.wrong("password", "the dsn has a password, too: leave one of them out")
-    if iam and (section.has("password") or inside):
+    if elsewhere and (section.has("password") or inside):
         section.wrong(
             "password" if section.has("password") else "dsn",
-            "a password contradicts aws_iam_auth, which makes one for each connection",
+            f"a password contradicts {elsewhere}, which brings one for each connection",
         )
     if parsed is not None and parsed.password is not None:
         return Secret(parsed.password, section.environment, literal=True)
-    return password or (None if section.has("password") or iam else defaults.password)
+    return password or (None if section.has("password") or elsewhere else defaults.password)
 
 
 def _read_auth(section: Section) -> tuple[str, ...]:
@@ -262,7 +267,7 @@ def _read_lifetimes(section: Section, *, iam: bool) -> tuple[float, float]:
     usual = (14 * 60.0, 10 * 60.0) if iam else (3600.0, 1800.0)
     lifetime = section.duration("connection_max_lifetime", usual[0])
     idle_time = section.duration("connection_max_idle_time", usual[1])
-    if iam and lifetime >= _TOKEN_LIFE:
+    if iam and lifetime >= TOKEN_LIFE:
         section.wrong(
             "connection_max_lifetime",
             "must be less than 15m with aws_iam_auth: an IAM token is good for 15 minutes, "
@@ -272,34 +277,11 @@ def _read_lifetimes(section: Section, *, iam: bool) -> tuple[float, float]:
     return lifetime, idle_time
 
 
-def _read_connect_timeout(section: Section, parsed: ParsedDsn | None) -> float:
+def _read_connect_timeout(section: Section, parsed: ParsedDsn | None, iam: AwsIam | None) -> float:
     inside = None if parsed is None else parsed.connect_timeout
     if inside is not None and section.has("connect_timeout"):
         section.wrong("connect_timeout", "the dsn has one, too: leave one of them out")
-    return section.duration("connect_timeout", inside or USUAL.connect_timeout)
-
-
-@dataclass(frozen=True, slots=True)
-class _Iam:
-    """What C{aws_iam_auth} said, where it is enabled."""
-
-    user: str | None
-
-
-def _read_iam(section: Section) -> _Iam | None:
-    """Check C{aws_iam_auth}; None where it is absent or not enabled."""
-    iam = section.section("aws_iam_auth")
-    if iam is None:
-        return None
-    enabled = iam.flag("enabled")
-    if not iam.has("enabled"):
-        iam.wrong("", "does not say enabled: true or false")
-    user = iam.text("db_user")
-    for name in ("region", "profile"):
-        iam.text(name)
-    iam.duration("connection_timeout", USUAL.connect_timeout)
-    iam.close()
-    if enabled is not True:
-        return None
-    section.not_yet("aws_iam_auth")
-    return _Iam(user)
+    usual = inside or USUAL.connect_timeout
+    if iam is not None and not section.has("connect_timeout") and inside is None:
+        usual = iam.connection_timeout
+    return section.duration("connect_timeout", usual)

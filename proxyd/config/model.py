@@ -114,8 +114,39 @@ class Dsn:
 
 
 @dataclass(frozen=True, slots=True)
+class AwsIam:
+    """
+    A login by RDS IAM tokens.
+
+    @param region: None: from the host's name, else the profile's
+    @param user: whom the token is made for; None: the DSN's user
+    @param profile: the profile of the credentials; None: AWS's own search
+    @param connection_timeout: seconds that a login may take, its token included
+    """
+
+    region: str | None = None
+    user: str | None = None
+    profile: str | None = None
+    connection_timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class AwsSecret:
+    """A password kept in AWS Secrets Manager, by the ARN of its secret."""
+
+    arn: str
+    region: str
+    profile: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
-    """One database server behind proxyd, by the name that clients ask for."""
+    """
+    One database server behind proxyd, by the name that clients ask for.
+
+    @param aws_iam_auth: None: the service user has a password, or none
+    @param aws_secret: where its password is kept; None: in C{password}
+    """
 
     name: str
     dsn: Dsn
@@ -138,6 +169,8 @@ class Connection:
     via: str | None = None
     server_times: ServerTimes = field(default_factory=ServerTimes)
     cert_map: tuple[CertificateRule, ...] = ()
+    aws_iam_auth: AwsIam | None = None
+    aws_secret: AwsSecret | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,10 @@ connections:
   # orders:                            # an example: one database by its own name
   #   dsn: postgresql://orders@db2.internal/orders?sslmode=verify-full
   #   password: file:/etc/proxyd/orders.password
-  #   aws_iam_auth: {enabled: true, region: us-east-1}   # not in this version yet
+  #   aws_secret: {arn: ARN}           # instead: the password is in AWS Secrets Manager; profile: P
+  #   aws_iam_auth: {enabled: true, region: us-east-1, db_user: U, profile: P}
+  #                                    # instead: an RDS IAM token for each login; lifetimes are
+  #                                    # 14m and 10m with it; connection_timeout: 10s
 
 # Not in this version yet; a file that has one of them is good, but proxyd does
 # not start with it: tokens, socks5, upstreams, routes, default, agents, api.

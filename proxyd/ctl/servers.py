@@ -15,6 +15,7 @@ from proxyd.dial.direct import DirectDialer
 from proxyd.errors import StartError
 from proxyd.net.link import Link
 from proxyd.net.resolver import Resolver
+from proxyd.net.threads import Threads
 from proxyd.postgres.probe import Seen, look_at
 from proxyd.postgres.server import Server
 
@@ -25,6 +26,8 @@ async def look_around(reactor: Any, connections: Mapping[str, Connection]) -> li
     resolver = Resolver(reactor)
     dialer = DirectDialer(reactor, resolver)
     resolver.startService()  # type: ignore[no-untyped-call]
+    threads = Threads(reactor, "aws", 1)
+    threads.startService()  # type: ignore[no-untyped-call]
     link.start()
     found: list[Seen] = []
     try:
@@ -34,8 +37,15 @@ async def look_around(reactor: Any, connections: Mapping[str, Connection]) -> li
             except StartError as error:
                 found.append(Seen(connection.name, True, str(error)))
                 continue
-            found += await Deferred.fromCoroutine(look_at(server))
+            source = None
+            if connection.aws_iam_auth is not None or connection.aws_secret is not None:
+                # Costs a third of a second to import.
+                from proxyd.dial.aws.sources import AwsSources
+
+                source = AwsSources(threads, reactor).source_of(connection)
+            found += await Deferred.fromCoroutine(look_at(server, source))
     finally:
+        threads.stopService()
         link.stop()
         resolver.stopService()
     return found

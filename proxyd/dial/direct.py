@@ -26,6 +26,7 @@ from twisted.internet.interfaces import (
     IProtocol,
     IProtocolFactory,
     IReactorCore,
+    IReactorFromThreads,
     IReactorTCP,
     IReactorTime,
     IReactorUNIX,
@@ -72,7 +73,7 @@ _BY_NUMBER = {
 _MOST_TELLING = (DialFailure.REFUSED, DialFailure.TIMEOUT, DialFailure.UNREACHABLE)
 
 
-class IReactor(IReactorCore, IReactorTCP, IReactorTime, IReactorUNIX):
+class IReactor(IReactorCore, IReactorFromThreads, IReactorTCP, IReactorTime, IReactorUNIX):
     """What of the reactor dialling needs."""
 
 

@@ -99,15 +99,64 @@ def wrong_certificate(user: str, reason: str) -> Fatal:
     return Fatal("28000", f'certificate authentication failed for user "{user}"', reason=reason)
 
 
-def unreachable(error: DialError) -> Fatal:
-    """The server could not be reached, or hung up while we logged in."""
+_OPERATOR = "This is not the client's fault: the operator's log has more."
+
+_IAM_HINTS = (
+    # What an RDS server says to a token, and what to do about it.
+    (
+        "PAM authentication failed",
+        (
+            "The IAM token had expired or was not valid: compare this machine's clock, check that "
+            "the DSN names the endpoint itself and not an alias, and run proxyctl doctor."
+        ),
+    ),
+    (
+        "password authentication failed",
+        (
+            "The server wants a password of this user, or rejects the token: GRANT rds_iam TO the "
+            "user, and allow rds-db:connect for it in the IAM policy."
+        ),
+    ),
+    (
+        "no pg_hba.conf entry",
+        (
+            "The server does not let this user in by IAM: enable IAM authentication of the "
+            "instance, check its parameter group, and connect with TLS."
+        ),
+    ),
+)
+_IAM_SLOW = (
+    "Raise aws_iam_auth.connection_timeout, or see why the server or AWS answers slowly "
+    "(security group, route, proxyctl doctor)."
+)
+
+
+def unreachable(error: DialError, iam: bool = False) -> Fatal:
+    """
+    The server could not be reached, or hung up while we logged in.
+
+    @param iam: it was to be by an IAM token
+    """
     state = "08006" if error.failure is DialFailure.LOST else "08001"
+    late = iam and error.failure is DialFailure.TIMEOUT
     return Fatal(
         state,
         "the database server can't be reached",
         detail=f"{error.failure.value[0].upper()}{error.failure.value[1:]}.",
-        hint="This is not the client's fault: the operator's log has more.",
-        reason=str(error),
+        hint=_IAM_SLOW if late else _OPERATOR,
+        reason=f"{error}. {_IAM_SLOW}" if late else str(error),
+    )
+
+
+def token_refused(error: ServerMessage) -> Fatal:
+    """The server refused an IAM token: its own words, and what to do."""
+    hint = next((hint for text, hint in _IAM_HINTS if text in error.message), _OPERATOR)
+    return Fatal(
+        "08006",
+        "the database server refused the service connection",
+        detail=f"The server said {error.sqlstate}: {error.message}",
+        hint=hint,
+        reason=f"the IAM login was refused: {error.sqlstate} {error.message}. {hint}",
     )
 
 
@@ -119,7 +168,7 @@ def service_refused(error: ServerMessage) -> Fatal:
         "08006",
         "the database server refused the service connection",
         detail=f"The server said {error.sqlstate}.",
-        hint="This is not the client's fault: the operator's log has more.",
+        hint=_OPERATOR,
         reason=f"the service user was refused: {error.sqlstate} {error.message}",
     )
 

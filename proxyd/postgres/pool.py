@@ -21,6 +21,7 @@ from proxyd.postgres.answers import (
     Refused,
     service_refused,
     shutdown,
+    token_refused,
     unreachable,
 )
 from proxyd.postgres.conversation import Lost
@@ -228,6 +229,7 @@ class Pool(PoolGauges):
         self._fault = None
         lifetime = self.settings.connection_max_lifetime
         server.expires = server.created + lifetime * (1 - JITTER * self._random())
+        self.token_age = server.token_age
         self._learn(server)
         _log.debug(
             "pool {pool}: connection opened to {address}",
@@ -248,10 +250,13 @@ class Pool(PoolGauges):
     def _failed(self, error: DialError | Refused) -> None:
         """A connection could not be opened: who waits is told, unless others may still help."""
         self.counters.open_failures += 1
-        if isinstance(error, Refused):
-            fatal = service_refused(error.error)
+        iam = self.settings.aws_iam_auth is not None
+        if isinstance(error, DialError):
+            fatal = unreachable(error, iam)
+        elif iam and error.error.sqlstate.startswith("28"):
+            fatal = token_refused(error.error)
         else:
-            fatal = unreachable(error)
+            fatal = service_refused(error.error)
         self._fault = fatal
         starting = fatal.sqlstate == STARTING_UP
         if not self._closed:

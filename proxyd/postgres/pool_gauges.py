@@ -27,6 +27,7 @@ class PoolGauges:
     @ivar learnt: the value that the server tells for a setting it was given,
         by C{(name, value given)}
     @ivar clients: how many clients are logged in on this pool
+    @ivar token_age: seconds that the last token had when it was used
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class PoolGauges:
         self.learnt: dict[tuple[str, str], str] = {}
         self.clients = 0
         self.last_error = ""
+        self.token_age = 0.0
         self.keep_warm = keep_warm
         self._account = account
         self._clock = clock
@@ -81,6 +83,23 @@ class PoolGauges:
     def in_use(self) -> int:
         """Connections on a lease, in a reset or in a health check."""
         return len(self._in_use)
+
+    @property
+    def oldest(self) -> float:
+        """Seconds since the oldest connection was logged in; 0 where there is none."""
+        born = [server.created for server in (*self._idle, *self._in_use)]
+        return max(0.0, self._clock.seconds() - min(born)) if born else 0.0
+
+    @property
+    def leased_over_lifetime(self) -> int:
+        """Connections that are in use though their lifetime is over: never cut for their age."""
+        now = self._clock.seconds()
+        return sum(now >= server.expires for server in self._in_use)
+
+    @property
+    def tokens_made(self) -> int:
+        """How many tokens were made for logins; 0 where there is a password."""
+        return 0 if self._account.source is None else self._account.source.made
 
     @property
     def waiting(self) -> int:

@@ -12,12 +12,19 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from proxyd.config.model import Connection
+from proxyd.interfaces import ITokenSource
 from proxyd.postgres.pool import Pool
 from proxyd.postgres.server import Account, Server
 
 _log = Logger()
 
 _TICK = 1.0
+
+SourceOf = Callable[[Connection], ITokenSource | None]
+
+
+def _no_source(connection: Connection) -> ITokenSource | None:
+    return None
 
 
 class Pools(Service):
@@ -48,10 +55,9 @@ class Pools(Service):
         new leases come from a new pool, and the old one closes as its leases
         end.
 
-        @raise StartError: a service user's password can't be read
+        @param accounts: the service users of the same names: L{accounts_of}
         """
-        accounts = {name: account_of(server.connection) for name, server in servers.items()}
-        self._accounts = accounts
+        self._accounts = dict(accounts)
         for key, pool in list(self._pools.items()):
             server = servers.get(key[0])
             if server is not None and server.connection == pool.settings:
@@ -113,19 +119,26 @@ class Pools(Service):
                 pool.close()
 
 
-def accounts_of(servers: Mapping[str, Server]) -> dict[str, Account]:
+def accounts_of(
+    servers: Mapping[str, Server], source_of: SourceOf = _no_source
+) -> dict[str, Account]:
     """
     The service users of all servers, by the connection's name.
 
+    @param source_of: gives the source of a connection's password, if it has one
     @raise StartError: a password can't be read
     """
-    return {name: account_of(server.connection) for name, server in servers.items()}
+    return {
+        name: account_of(server.connection, source_of(server.connection))
+        for name, server in servers.items()
+    }
 
 
-def account_of(connection: Connection) -> Account:
-    """The service user of a connection, with its password."""
+def account_of(connection: Connection, source: ITokenSource | None = None) -> Account:
+    """The service user of a connection, with its password or the source of it."""
     password = connection.password
     return Account(
         connection.dsn.user or "",
         None if password is None else password.read().encode("utf-8", "surrogateescape"),
+        source=source,
     )

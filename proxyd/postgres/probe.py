@@ -8,6 +8,7 @@ import secrets
 from dataclasses import dataclass
 
 from proxyd.errors import DialError, StartError
+from proxyd.interfaces import ITokenSource
 from proxyd.postgres.answers import Refused
 from proxyd.postgres.pools import account_of
 from proxyd.postgres.server import Account, Server
@@ -37,10 +38,12 @@ class Seen:
     what: str
 
 
-async def look_at(server: Server) -> list[Seen]:
+async def look_at(server: Server, source: ITokenSource | None = None) -> list[Seen]:
     """
     Log in to a server as the service user, and as somebody nobody is.
 
+    @param source: where the service user's password comes from, if not from
+        the configuration
     @return: what an operator should know; empty when all is well
     """
     connection = server.connection
@@ -50,7 +53,7 @@ async def look_at(server: Server) -> list[Seen]:
         return Seen(connection.name, failed, what)
 
     try:
-        account = account_of(connection)
+        account = account_of(connection, source)
     except StartError:
         # What can't be read was told of when the files were looked at.
         return []

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -18,7 +18,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from proxyd.config.model import Connection
 from proxyd.errors import DialError, DialFailure, ProtocolError
-from proxyd.interfaces import IDialer
+from proxyd.interfaces import IDialer, ITokenSource
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.link import Link
 from proxyd.postgres.answers import STARTING_UP, Refused
@@ -40,14 +40,23 @@ from proxyd.wire.pg.login import (
 SLOW_KEY = 20_000
 """From this SCRAM iteration count on the key is derived in a thread: about 5 ms of work."""
 
+_NOT_ACCEPTED = ("28P01", "28000")
+"""What a server says to a password that it does not take; PAM's is the second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who logs in to a server, and with what; the password shows in no C{repr}."""
+    """
+    Who logs in to a server, and with what; the password shows in no C{repr}.
+
+    @param challenged: the login is to check the password
+    @param source: gives a password for each login, in place of C{password}
+    """
 
     user: str
     password: bytes | None
     challenged: bool = False
+    source: ITokenSource | None = None
 
     def __repr__(self) -> str:
         return f"<Account {self.user!r}>"
@@ -88,16 +97,31 @@ class Server:
 
         The DSN's hosts are tried in their order, those that failed lately
         last; a host's name is looked up anew each time. One that is starting
-        up or shutting down is passed over for the next.
+        up or shutting down is passed over for the next. Where the password
+        comes from a source that has another one after a refusal, that one is
+        tried, once.
 
         @raise Refused: the server said no
         @raise DialError: no host could be reached in C{connect_timeout}, none
             is what C{target_session_attrs} asks for, or it answered nonsense
         @raise Unchallenged: the account had to be challenged and was not
         """
-        failed: DialError | Refused | None = None
         if not account.challenged:
             parameters = {**self._manner.startup, **parameters}
+        try:
+            return await self._somewhere(account, database, parameters, principal)
+        except Refused as refused:
+            source = account.source
+            wrong = refused.error.sqlstate in _NOT_ACCEPTED and not refused.authenticated
+            if source is None or not wrong or not await source.refused():
+                raise
+        return await self._somewhere(account, database, parameters, principal)
+
+    async def _somewhere(
+        self, account: Account, database: str, parameters: Mapping[str, str], principal: Principal
+    ) -> ServerConnection:
+        """Log in at the first host that takes us."""
+        failed: DialError | Refused | None = None
         for wanted in self._hosts.wanted:
             for host in self._hosts.order():
                 try:
@@ -187,7 +211,10 @@ class Server:
         end = conversation.end
         secure = end.secure is not None
         try:
-            done = await self._authenticate(conversation, host, account, database, parameters)
+            password, made = await self._secret(conversation, host, account)
+            done = await self._authenticate(
+                conversation, host, replace(account, password=password), database, parameters
+            )
         except Refused as refused:
             end.drop()
             other = (way == "tls?" and secure) or way == "plain?"
@@ -218,8 +245,20 @@ class Server:
             self._deadlines,
             follows_role=self._manner.attributes != "any",
         )
+        server.token_age = server.created - made
         await self._check(server, wanted)
         return server
+
+    async def _secret(
+        self, conversation: Conversation, host: Target, account: Account
+    ) -> tuple[bytes | None, float]:
+        """What to log in with, and when it was made; a token is made when TLS is there."""
+        if account.source is not None:
+            if account.source.clear_text and conversation.end.secure is None:
+                raise DialError(DialFailure.TLS, f"server {host}: a token is sent inside TLS only")
+            password = await account.source.token_for(host.host, host.port)
+            return password, self._reactor.seconds()
+        return account.password, self._reactor.seconds()
 
     async def _check(self, server: ServerConnection, wanted: str) -> None:
         """
@@ -264,7 +303,7 @@ class Server:
             nonce=secrets.token_urlsafe(18),
             secure=end.secure is not None,
             local=_is_local(host),
-            allow=manner.allow,
+            allow=_allowed(manner.allow, account),
             challenge_required=account.challenged,
             binding=None if manner.binding == "disable" else channel_binding(conversation),
             binding_required=manner.binding == "require",
@@ -290,6 +329,13 @@ class Server:
                         salted = challenge.derive(password)
                     login.key_derived(salted)
             end.write(login.data_to_send())
+
+
+def _allowed(ways: frozenset[str], account: Account) -> frozenset[str]:
+    """How a server may ask; a token is sent in clear, inside TLS."""
+    if account.source is not None and account.source.clear_text:
+        return ways | {"password"}
+    return ways
 
 
 class _TryNext(Exception):

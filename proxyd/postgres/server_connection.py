@@ -67,6 +67,7 @@ class ServerConnection:
     @ivar checked: when it was last known to answer, by the clock
     @ivar deadlines: for the answers to statements of our own
     @ivar expires: when its lifetime is over, by the clock
+    @ivar token_age: seconds that the token it logged in with had by then
     @ivar follows_role: whether its lifetime is over when the server is promoted
         from a standby: it was chosen for what it was
     """
@@ -86,6 +87,7 @@ class ServerConnection:
         "key",
         "parameters",
         "pid",
+        "token_age",
         "user",
     )
 
@@ -116,6 +118,7 @@ class ServerConnection:
         self.idle_since = now
         self.checked = now
         self.expires = now
+        self.token_age = 0.0
 
     def __repr__(self) -> str:
         return f"<ServerConnection {self.user}@{self.address}/{self.database}>"

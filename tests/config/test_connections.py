@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-from proxyd.config.model import Connection, Dsn
+from proxyd.config.model import AwsIam, Connection, Dsn
 from proxyd.target import Target
 from tests.config.reading import MINIMAL, ReadingCase
 
@@ -278,7 +278,7 @@ class LaterTests(ReadingCase):
 
 
 class IamTests(ReadingCase):
-    """aws_iam_auth is for later, but checked now."""
+    """Logins by IAM tokens."""
 
     EXAMPLE = """\
         connections:
@@ -308,7 +308,9 @@ class IamTests(ReadingCase):
         self.assertEqual(found.connection_max_lifetime, 840.0)
         self.assertEqual((found.max_open_connections, found.max_idle_connections), (10, 2))
         self.assertEqual(found.dsn.database, "db")
-        self.assertEqual([one.key for one in config.later], ["connections.default.aws_iam_auth"])
+        self.assertEqual(config.later, ())
+        self.assertEqual(found.dsn.user, "your_iam_user")
+        self.assertEqual(found.aws_iam_auth, AwsIam("us-east-1", "your_iam_user", None, 10.0))
         (warning,) = config.warnings
         self.assertIn("sslmode=require with aws_iam_auth", str(warning))
 

@@ -59,6 +59,7 @@ class ServerStub:
         self.parameters = {"server_version": "15"}
         self.address = "db.example:5432"
         self.created = self.idle_since = self.checked = self.expires = now
+        self.token_age = 0.0
         self.said_goodbye = False
         self.aborted = False
         self.resting = False

@@ -1,0 +1,1 @@
+"""AWS's own calls: the only place that knows boto3, and all of it in threads."""

@@ -1,0 +1,161 @@
+"""Tests for L{proxyd.postgres.doctor}, on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred, succeed
+from twisted.trial.unittest import TestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from proxyd.config.model import AwsIam, Connection, Dsn
+from proxyd.dial.direct import DirectDialer
+from proxyd.interfaces import ITokenSource
+from proxyd.net.link import Link
+from proxyd.net.resolver import Resolver
+from proxyd.postgres.doctor import Patient, examine
+from proxyd.postgres.pool import Pool
+from proxyd.postgres.server import Account, Server
+from proxyd.target import Finding, Target
+from tests.support.database import DATABASE, SERVICE, shared_database
+
+reactor: Any = _reactor
+
+
+@implementer(ITokenSource)
+class Source:
+    """Gives one password, and has one finding."""
+
+    clear_text = False
+
+    def __init__(self, password: str) -> None:
+        self.made = 0
+        self.password = password
+
+    def token_for(self, host: str, port: int) -> Deferred[bytes]:
+        """The password."""
+        self.made += 1
+        return succeed(self.password.encode())
+
+    def refused(self) -> Deferred[bool]:
+        """There is no other."""
+        return succeed(False)
+
+    def examine(self) -> Deferred[Sequence[Finding]]:
+        """All is well."""
+        return succeed([Finding("AWS credentials", True, "good")])
+
+
+class ExamineTests(TestCase):
+    """What a DBA would look at, one after the other."""
+
+    def setUp(self) -> None:
+        self.database = shared_database()
+        self.link = Link(reactor, reactor, 1.0)
+        self.resolver = Resolver(reactor)
+        self.resolver.startService()  # type: ignore[no-untyped-call]
+        self.link.start()
+        self.addCleanup(self.resolver.stopService)
+        self.addCleanup(self.link.stop)
+
+    def patient(self, password: str | None = None, **changes: Any) -> Patient:
+        """A connection at the real server, by a token that is a password."""
+        where = Target(self.database.host, self.database.port)
+        dsn = Dsn((where,), SERVICE, DATABASE, "require")
+        connection = replace(
+            Connection(DATABASE, dsn, aws_iam_auth=AwsIam(), connection_max_lifetime=840.0),
+            **changes,
+        )
+        source = Source(password or self.database.passwords[SERVICE])
+        verifyObject(ITokenSource, source)
+        dialer = DirectDialer(reactor, self.resolver)
+        server = Server(connection, dialer, self.link, reactor)
+        self.addCleanup(server._deadlines.stop)
+        return Patient(server, Account(SERVICE, None, source=source), ())
+
+    async def findings(self, patient: Patient) -> dict[str, Finding]:
+        """By what was looked at."""
+        return {finding.check: finding for finding in await examine(patient, reactor)}
+
+    async def test_good(self) -> None:
+        """Everything is in order, but that this server is no RDS."""
+        found = await self.findings(self.patient())
+        self.assertEqual(
+            {check: finding.good for check, finding in found.items()},
+            {
+                "lifetimes": True,
+                "AWS credentials": True,
+                "login": True,
+                "identity": True,
+                "rds_iam": None,
+                "idle connections": True,
+            },
+        )
+        self.assertIn(SERVICE, found["identity"].what)
+
+    async def test_grant(self) -> None:
+        """A user without the role rds_iam: the statement that gives it."""
+        with self.database.admin() as admin:
+            admin.query("CREATE ROLE rds_iam")
+            self.addCleanup(self.run_admin, "DROP ROLE rds_iam")
+        found = await self.findings(self.patient())
+        self.assertFalse(found["rds_iam"].good)
+        self.assertEqual(found["rds_iam"].remedy, f'GRANT rds_iam TO "{SERVICE}";')
+        self.run_admin(f"GRANT rds_iam TO {SERVICE}")
+        self.assertTrue((await self.findings(self.patient()))["rds_iam"].good)
+
+    def run_admin(self, statement: str) -> None:
+        """As the superuser."""
+        with self.database.admin() as admin:
+            admin.query(statement)
+
+    async def test_refused(self) -> None:
+        """The server does not take it: its words and the remedy, and no more questions."""
+        found = await self.findings(self.patient("wrong"))
+        self.assertEqual(list(found), ["lifetimes", "AWS credentials", "login"])
+        self.assertFalse(found["login"].good)
+        self.assertIn("password authentication failed", found["login"].what)
+        self.assertIn("GRANT rds_iam TO", found["login"].remedy)
+
+    async def test_unreachable(self) -> None:
+        """Nobody is there."""
+        patient = self.patient(dsn=Dsn((Target("127.0.0.1", 1),), SERVICE, DATABASE, "require"))
+        login = (await self.findings(patient))["login"]
+        self.assertFalse(login.good)
+        self.assertIn("connection refused", login.what)
+
+    async def test_old_connections(self) -> None:
+        """An idle connection that is older than any may be."""
+        with self.database.direct() as old:
+            old.query("SELECT 1")
+            # A lifetime in the past: every connection is too old.
+            found = await self.findings(self.patient(connection_max_lifetime=-40.0))
+        idle = found["idle connections"]
+        self.assertFalse(idle.good)
+        self.assertIn("restart", idle.remedy)
+
+    async def test_lifetimes(self) -> None:
+        """A lifetime beyond a token's, and an idle time that never comes."""
+        found = await self.findings(self.patient(connection_max_lifetime=900.0))
+        self.assertFalse(found["lifetimes"].good)
+        found = await self.findings(self.patient(connection_max_idle_time=1000.0))
+        self.assertTrue(found["lifetimes"].good)
+        self.assertIn("never comes", found["lifetimes"].what)
+
+    async def test_renewal(self) -> None:
+        """Whether connections are closed in time: too early to say, seen, and not done."""
+        patient = self.patient(min_idle_connections=1)
+        pool = Pool(patient.server, patient.account, DATABASE, reactor, lambda: 0.0, True)
+        self.addCleanup(pool.abort)
+        server = await pool.acquire()
+        pool.give_back(server)
+        patient = replace(patient, pools=(pool,))
+        self.assertIsNone((await self.findings(patient))["renewal"].good)
+        server.created -= 1000
+        self.assertFalse((await self.findings(patient))["renewal"].good)
+        pool.counters.max_lifetime_closed = 3
+        self.assertTrue((await self.findings(patient))["renewal"].good)
