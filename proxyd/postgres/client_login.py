@@ -159,7 +159,7 @@ class ClientLogin:
         wish = await read_wish(self.conversation, tls)
         if isinstance(wish, StartupRequested):
             return wish
-        await self._listener.cancel(wish.pid, wish.key)
+        await self._listener.cancel(self, wish.pid, wish.key)
         return None
 
     # The login

@@ -128,7 +128,9 @@ class Lease:
 
     async def _cancel(self) -> None:
         try:
-            asking = Deferred.fromCoroutine(self._pool.server.cancel(self.server))
+            asking = Deferred.fromCoroutine(
+                self._pool.server.cancel(self.server, lambda: self.busy)
+            )
             asking.addTimeout(self._settings.connect_timeout, self._clock)
             await asking
         except (DialError, TimeoutError, Lost) as error:

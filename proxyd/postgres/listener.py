@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.logger import Logger, LogLevel
 
 from proxyd.config.model import Log, Postgres
@@ -26,6 +27,7 @@ from proxyd.postgres.cancel import CancelKeys
 from proxyd.postgres.client_login import ClientLogin
 from proxyd.postgres.client_session import ClientSession
 from proxyd.postgres.directory import Directory
+from proxyd.postgres.guesses import RATE, Guesses, place_of
 from proxyd.postgres.lease import Lease
 from proxyd.postgres.pools import Pools
 
@@ -42,6 +44,7 @@ class PostgresListener(Service):
     @ivar settings: the C{postgres} section in force
     @ivar tls: how TLS is spoken to clients; None: not at all
     @ivar directory: the databases there are
+    @ivar guesses: wrong cancel keys
     @ivar ways: how clients may authenticate, by what C{auth} says
     @ivar times: how long what happens at the end of a session
     @ivar ready: new clients may come in
@@ -67,6 +70,7 @@ class PostgresListener(Service):
         self.pools = pools
         self.ways = ways(Verifier(self.clock, settings.password_times))
         self.keys: CancelKeys[ClientSession] = CancelKeys()
+        self.guesses = Guesses()
         self.ready = False
         self.draining = False
         self.times = settings.session_times
@@ -236,11 +240,28 @@ class PostgresListener(Service):
             reason=fatal.reason,
         )
 
-    async def cancel(self, pid: int, key: bytes) -> None:
-        """Serve a cancel request; done when the server has taken note. A wrong key does nothing."""
+    async def cancel(self, login: ClientLogin, pid: int, key: bytes) -> None:
+        """
+        Serve a cancel request; done when the server has taken note.
+
+        A wrong key does nothing; where many come from, they wait.
+        """
+        place = place_of(login.address)
+        wait = self.guesses.wait(place, self.clock.seconds())
+        if wait is None:
+            return
+        if wait:
+            await deferLater(self.clock, wait, lambda: None)
         session = self.keys.find(pid, key)
         if session is not None:
             await session.cancel()
+        elif self.guesses.note(place, self.clock.seconds()):
+            _log.warn(
+                "[{host}] sends one wrong cancel key after the other: {rate:g} a second are "
+                "looked at from now on",
+                host=login.host,
+                rate=RATE,
+            )
 
     def _forget(self, login: ClientLogin) -> None:
         """A client is waited for no longer."""

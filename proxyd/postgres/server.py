@@ -9,11 +9,11 @@ here.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, TimeoutError
 from twisted.internet.threads import deferToThreadPool
 
 from proxyd.config.model import Connection
@@ -36,6 +36,9 @@ from proxyd.wire.pg.login import (
     ServerLogin,
     Unchallenged,
 )
+
+CANCELS = 16
+"""Cancel requests that are under way to a server at the same time; more wait their turn."""
 
 SLOW_KEY = 20_000
 """From this SCRAM iteration count on the key is derived in a thread: about 5 ms of work."""
@@ -76,6 +79,7 @@ class Server:
         """
         self.connection = connection
         self._reactor = reactor
+        self._cancels = DeferredSemaphore(CANCELS)
         self._deadlines: Deadlines[Conversation] = Deadlines(
             reactor, connection.connect_timeout, Conversation.give_up
         )
@@ -166,16 +170,28 @@ class Server:
         assert error is not None
         raise error
 
-    async def cancel(self, server: ServerConnection) -> None:
+    async def cancel(
+        self, server: ServerConnection, wanted: Callable[[], bool] = lambda: True
+    ) -> None:
         """
         Ask a server to give up the statement that C{server} is running.
 
         Done when the server has taken note (protocol chapter, "Canceling
         Requests in Progress"): over the same TLS, to the very address that
-        serves the connection.
+        serves the connection. No more than L{CANCELS} are under way at a
+        time, lest a storm of them becomes a storm of logins there.
 
+        @param wanted: asked when its turn has come: whether it still is
         @raise DialError: it could not be asked
         """
+        await self._cancels.acquire()
+        try:
+            if wanted():
+                await self._cancel(server)
+        finally:
+            self._cancels.release()
+
+    async def _cancel(self, server: ServerConnection) -> None:
         if server.key is None:
             raise DialError(DialFailure.BROKEN, f"server {server.address} gave no cancel key")
         conversation, _ = await self._opening.open(

@@ -145,7 +145,7 @@ class DirectTlsTests(SceneTestCase):
         listener = self.listen(self.connection(auth=("trust",)))
         asked: list[tuple[int, bytes]] = []
 
-        async def remember(pid: int, key: bytes) -> None:
+        async def remember(login: object, pid: int, key: bytes) -> None:
             asked.append((pid, key))
 
         listener.cancel = remember  # type: ignore[method-assign,assignment]

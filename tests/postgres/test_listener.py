@@ -14,6 +14,7 @@ from proxyd.config.model import Connection, Listener, Log, Postgres
 from proxyd.errors import StartError
 from proxyd.postgres import listener as listener_module
 from proxyd.postgres.directory import Directory
+from proxyd.postgres.guesses import FREE, RATE
 from proxyd.postgres.listener import PostgresListener
 from proxyd.postgres.pools import accounts_of
 from tests.postgres.client import Client, until
@@ -265,6 +266,33 @@ class BooksTests(ListenerTestCase):
         self.assertEqual(await client.read("$"), [])
         await until(lambda: not listener._logins, "its end")
         self.assertEqual(listener.refusals, 0)
+
+    async def test_wrong_keys(self) -> None:
+        """Where many wrong keys came from, the next waits, right or wrong; the log has no key."""
+        listener = self.begin()
+        busy = await self.entered()
+        busy.send(pgbytes.query("SLEEP"))
+        await until(lambda: any(b.working for b in self.fake.backends), "the statement")
+        wrong = bytes((busy.key[0] ^ 1,)) + busy.key[1:]
+        for _ in range(FREE):
+            guessing = await self.client()
+            guessing.send(pgbytes.cancel(busy.pid, wrong))
+            await self.ended(guessing)
+        self.assertEqual((listener.guesses.wrong, self.fake.cancels), (FREE, []))
+        right = await self.client()
+        right.send(pgbytes.cancel(busy.pid, busy.key))
+        soon = self.clock.seconds() + 1 / RATE
+        await until(
+            lambda: any(abs(call.getTime() - soon) < 0.01 for call in self.clock.getDelayedCalls()),
+            "the wait",
+        )
+        self.assertFalse(right.ended or self.fake.cancels)
+        self.clock.advance(1.0)
+        self.assertIn("E", await busy.trace())
+        await self.ended(right)
+        (line,) = self.logged(LogLevel.warn)
+        self.assertIn("[127.0.0.1] sends one wrong cancel key after the other", line)
+        self.assert_never_told(str(busy.pid), busy.key.hex(), wrong.hex(), repr(wrong))
 
     async def test_stop_stops_statements(self) -> None:
         """What still runs when the listener stops is cancelled at the server first."""

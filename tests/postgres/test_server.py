@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from proxyd.config.dsn_words import READ
 from proxyd.errors import DialError, DialFailure
 from proxyd.postgres.answers import Refused
 from proxyd.postgres.hosts import IS_STANDBY
-from proxyd.postgres.server import Account, Server
+from proxyd.postgres.server import CANCELS, Account, Server
 from proxyd.postgres.server_connection import ServerConnection
 from proxyd.target import Target
 from proxyd.wire.pg import messages
@@ -533,6 +533,26 @@ class CancelTests(ServerTestCase):
         self.assertFalse(asking.called)
         self.fake.let_cancels_go()
         await asking
+
+    async def test_storm(self) -> None:
+        """So many requests are on their way at most; what is not wanted any more is not sent."""
+        self.fake.hold_cancels = True
+        connection = await self.log_in()
+        wanted = [True] * (CANCELS + 3)
+        asking = [
+            Deferred.fromCoroutine(self.behind.cancel(connection, lambda n=n: wanted[n]))
+            for n in range(len(wanted))
+        ]
+        await until(lambda: len(self.fake.held) == CANCELS, "all that may")
+        wanted[-1] = False
+        giving_up = asking[-2]
+        giving_up.addErrback(lambda failure: failure.trap(CancelledError))
+        giving_up.cancel()
+        self.assertEqual(len(self.fake.held), CANCELS)
+        self.fake.hold_cancels = False
+        self.fake.let_cancels_go()
+        await gatherResults(asking)
+        self.assertEqual(len(self.fake.cancels), CANCELS + 1)
 
     async def test_gone(self) -> None:
         """A server that is gone can't be asked."""
