@@ -199,7 +199,7 @@ class Person:
     def _last_words(self, ending: str) -> bytes:
         put = f"put:never.{self.mark}"
         words = {
-            "message": pgbytes.query(put)[:-3],
+            "message": pgbytes.query(f"{put} show")[:-3],
             "batch": _extended(put) + pgbytes.FLUSH,
             "farewell": pgbytes.query(f"echo:{self.mark}") + pgbytes.TERMINATE,
             "copy": pgbytes.query("copy") + pgbytes.copy_data(b"x\n"),
@@ -347,7 +347,7 @@ class Person:
         @raise Fault: it was not
         """
         own = [put for put in committed if put.split(".")[0] == self.mark]
-        if any(put.startswith("never") and put.endswith(self.mark) for put in committed):
+        if f"never.{self.mark}" in committed:
             raise Fault(f"{self.mark} never committed that: {committed}")
         alone = ModelSession()
         alone.receive(self.said)
@@ -421,8 +421,9 @@ class Schedule:
         self.people = [Person(self, number) for number in range(chance.randint(2, 5))]
         self._accidents = {
             self._kill: chance.choice((0, 0, 0, 1, 2)),
-            self._cancel: chance.choice((0, 0, 1, 3)),
+            self._cancel: chance.choice((0, 1, 3)),
             self._notify: 2,
+            self._wake: 2,
             self._wait: 2,
         }
 
@@ -439,7 +440,7 @@ class Schedule:
         """
         waited = 0
         while True:
-            if self.chance.random() < 0.02:
+            if self.chance.random() < 0.03:
                 self._accident()
             if self._turn():
                 waited = 0
@@ -525,6 +526,8 @@ class Schedule:
 
     def _cancel(self) -> None:
         known = [person for person in self.people if person.key is not None]
+        asleep = {one.session.name.split("|")[0] for one in self.backends if one.session.asleep}
+        known = [person for person in known if person.user in asleep] or known
         if known:
             person = self.chance.choice(known)
             assert person.key is not None
