@@ -112,6 +112,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from proxyd.app.daemon import build
+    from proxyd.net.clock import keep_steady
 
     directory = os.getcwd()
 
@@ -125,6 +126,7 @@ def makeService(options: Options) -> IService:
 
     try:
         config, found = load()
+        keep_steady(reactor)
         root = _Root(config, _log_stream(options), foreground=bool(_asked(options)["nodaemon"]))
         daemon = build(config, reactor, found=found, reload=lambda: load()[0])
         daemon.setServiceParent(root)  # type: ignore[no-untyped-call]

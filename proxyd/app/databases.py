@@ -14,6 +14,7 @@ from proxyd.app.room import Ground, Line, Room
 from proxyd.config.model import Config, Connection
 from proxyd.interfaces import ITokenSource
 from proxyd.net.certificates import own_certificate, state_directory
+from proxyd.net.clock import WallClock
 from proxyd.net.threads import Threads
 from proxyd.net.tls import server_context
 from proxyd.postgres.directory import Directory
@@ -173,7 +174,7 @@ class Databases(Room):
             certificate, key = own_certificate(
                 state_directory(config.state, self._ground.environment),
                 names=(socket.gethostname(),),
-                clock=self._ground.reactor,
+                clock=WallClock(self._ground.reactor),
             )
         # A client without a certificate is let through the handshake, so that it can be told.
         return server_context(certificate, key, client_ca=tls.client_ca, client_crl=tls.client_crl)
