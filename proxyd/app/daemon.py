@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from proxyd import __version__
 from proxyd.app.databases import Databases
 from proxyd.app.room import Ground, Line, Room
+from proxyd.app.state import State
 from proxyd.config.model import Config
 from proxyd.config.times import LINGER
 from proxyd.dial.direct import DirectDialer
@@ -93,8 +94,9 @@ class Daemon(OrderedService):
         self.resolver = Resolver(reactor)
         direct = DirectDialer(reactor, self.resolver)
         ground = Ground(reactor, environment, self.link, self.resolver, direct)
-        self.databases = Databases(ground, config)
-        self.rooms: tuple[Room, ...] = (self.databases,)
+        self.state = State(ground, config)
+        self.databases = Databases(ground, config, self.state)
+        self.rooms: tuple[Room, ...] = (self.state, self.databases)
         self.notify = Notify(reactor, environment)
         stack: list[IService] = [self.resolver, _LinkService(self.link)]
         stack += [service for room in self.rooms for service in room.inner]
@@ -197,7 +199,6 @@ class Daemon(OrderedService):
             found.update(room.fixed(config))
         found["log.level"] = config.log.level
         found["log.format"] = config.log.format
-        found["state"] = config.state
         return found
 
     def _check_limits(self) -> None:

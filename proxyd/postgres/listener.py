@@ -15,6 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger, LogLevel
 
 from proxyd.config.model import Log, Postgres
+from proxyd.interfaces import ITokens
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.end import End
 from proxyd.net.link import Link
@@ -27,6 +28,7 @@ from proxyd.postgres.cancel import CancelKeys
 from proxyd.postgres.client_login import ClientLogin
 from proxyd.postgres.client_session import ClientSession
 from proxyd.postgres.directory import Directory
+from proxyd.postgres.farewell import Farewell
 from proxyd.postgres.guesses import RATE, Guesses, place_of
 from proxyd.postgres.lease import Lease
 from proxyd.postgres.pools import Pools
@@ -60,7 +62,11 @@ class PostgresListener(Service):
         tls: SSL.Context | None,
         directory: Directory,
         pools: Pools,
+        tokens: ITokens | None = None,
     ) -> None:
+        """
+        @param tokens: knows which tokens are good, and ends their sessions
+        """
         self._reactor = reactor
         self.link = link
         self.clock = link.clock
@@ -68,7 +74,8 @@ class PostgresListener(Service):
         self.tls = tls
         self.directory = directory
         self.pools = pools
-        self.ways = ways(Verifier(self.clock, settings.password_times))
+        self.tokens = tokens
+        self.ways = ways(Verifier(self.clock, settings.password_times), tokens)
         self.keys: CancelKeys[ClientSession] = CancelKeys()
         self.guesses = Guesses()
         self.ready = False
@@ -88,6 +95,7 @@ class PostgresListener(Service):
         self._silent: dict[ClientLogin, None] = {}
         self._asked: dict[ClientLogin, None] = {}
         self._spoken: set[ClientLogin] = set()
+        self._farewells: dict[Farewell, None] = {}
         self._finishing: dict[Lease, None] = {}
         self._stopped: Deferred[None] | None = None
         self._empty: list[Deferred[None]] = []
@@ -195,6 +203,8 @@ class PostgresListener(Service):
             task.cancel()
         for session in list(self._sessions):
             session.kill(reason)
+        for farewell in list(self._farewells):
+            farewell.stop()
 
     # Clients that are logging in
 
@@ -298,7 +308,13 @@ class PostgresListener(Service):
             self._stopped.callback(None)
 
     def begun(self, session: ClientSession) -> None:
-        """A client logged in."""
+        """
+        A client logged in.
+
+        @raise TokenRefused: its token was revoked meanwhile
+        """
+        if session.term is not None and self.tokens is not None:
+            self.tokens.attach(session.term.grant, session)
         self._sessions[session] = None
         session.pool.clients += 1
         if self.log_debug:
@@ -314,6 +330,8 @@ class PostgresListener(Service):
         """A session is over: the one line that says so."""
         if session.pid:
             self.keys.forget(session.pid)
+        if session.term is not None and self.tokens is not None:
+            self.tokens.detach(session.term.grant, session)
         if session in self._sessions:
             del self._sessions[session]
             session.pool.clients -= 1
@@ -330,6 +348,15 @@ class PostgresListener(Service):
             reason=reason,
         )
         self._look_empty()
+
+    def see_off(self, farewell: Farewell) -> None:
+        """A client that was revoked hears its last words."""
+        self._farewells[farewell] = None
+        farewell.begin(self.clock, self.times.farewell)
+
+    def seen_off(self, farewell: Farewell) -> None:
+        """It has, or will not."""
+        self._farewells.pop(farewell, None)
 
     def _look_empty(self) -> None:
         if self.draining and not self._sessions:
