@@ -21,6 +21,7 @@ TESTS = CHECKOUT / "tests"
 # The floor of each room: a package, or a module right below proxyd.
 FLOORS = {
     "errors": 1,
+    "figures": 1,
     "target": 1,
     "records": 1,
     "interfaces": 2,

@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -25,6 +26,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
+    IProtocolFactory,
     IReactorTime,
     IReadDescriptor,
     IStreamServerEndpoint,
@@ -81,29 +83,47 @@ class Acceptor:
     _log = Logger()
 
     def __init__(
-        self, watch: Watch, clock: IReactorTime, port: IListeningPort, accepted: Accepted
+        self,
+        watch: Watch,
+        clock: IReactorTime,
+        port: IListeningPort,
+        accepted: Accepted,
+        again: Callable[[object], IListeningPort] | None = None,
     ) -> None:
         """
         @param watch: calls L{doRead} when somebody comes
         @param port: an open port of Twisted's, which stops accepting by itself
+        @param again: opens the port anew, at the address that it had; for L{reopen}
         """
         self._fd_set = watch
         self._clock = clock
-        self._port = port
         self._accepted = accepted
+        self._opened_again = again
         self._waiting: IDelayedCall | None = None
+        self._spare = -1
+        self._stopped = False
+        self._take(port)
+
+    def _take(self, port: IListeningPort) -> None:
+        """Accept at an open port."""
+        self._port = port
         port.stopReading()  # type: ignore[attr-defined]
         self._socket = socket.socket(fileno=os.dup(port.fileno()))  # type: ignore[attr-defined]
         self._socket.setblocking(False)
         set_options(self._socket)
-        self._spare = -1
+        self._address = self._socket.getsockname()
         self._take_spare()
         self._fd_set.addReader(self)
 
     @property
     def address(self) -> object:
         """Where it listens: what C{getsockname} says."""
-        return self._socket.getsockname()
+        return self._address
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it listens: not after a L{reopen} that failed."""
+        return self._socket.fileno() >= 0
 
     def fileno(self) -> int:
         """The listening descriptor."""
@@ -135,15 +155,36 @@ class Acceptor:
                 self._log.failure("a new connection failed; it is closed")
                 sock.close()
 
+    async def reopen(self) -> None:
+        """
+        Close the port and open it anew at the same address, in as little time as can be.
+
+        @raise StartError: it can't be opened; it may be tried again
+        """
+        assert self._opened_again is not None
+        if self.is_open:
+            # Whoever waits to be accepted would be reset.
+            self.doRead()
+            await self._close()
+        if not self._stopped:
+            self._take(self._opened_again(self._address))
+
     def stop(self) -> Deferred[None]:
         """Close the port; no more sockets come in."""
+        self._stopped = True
+        return self._close()
+
+    def _close(self) -> Deferred[None]:
+        done: Deferred[None] = Deferred()
+        if not self.is_open:
+            done.callback(None)
+            return done
         self._fd_set.removeReader(self)
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
         self._socket.close()
         self._give_up_spare()
-        done: Deferred[None] = Deferred()
         closing = self._port.stopListening()
         if closing is None:
             done.callback(None)
@@ -215,14 +256,32 @@ def open_listener(
     reactor: Any, listener: Listener, accepted: Accepted, watch: Watch | None = None
 ) -> Acceptor:
     """
-    Open one listener of the configuration, at once.
+    Open one listener of the configuration, at once, to accept by ourselves.
 
     @param watch: watches it; None: the reactor
+    @raise StartError: it can't be opened; the line names it and the reason
+    """
 
+    def again(address: object) -> IListeningPort:
+        place = listener
+        if place.kind == "tcp" and place.port == 0 and isinstance(address, tuple):
+            # Any free port was asked for: whoever has been told of it must find it again.
+            place = replace(place, port=address[1])
+        return open_port(reactor, place, Factory())
+
+    port = open_port(reactor, listener, Factory())
+    return Acceptor(watch or reactor, reactor, port, accepted, again)
+
+
+def open_port(reactor: Any, listener: Listener, factory: IProtocolFactory) -> IListeningPort:
+    """
+    Open one listener of the configuration, at once.
+
+    @param factory: makes a protocol for each client
     @raise StartError: it can't be opened; the line names it and the reason
     """
     try:
-        listening = _endpoint(reactor, listener).listen(Factory())
+        listening = _endpoint(reactor, listener).listen(factory)
     except OSError as error:
         raise StartError(f"can't listen at {listener.text}: {error.strerror}") from None
     outcome: list[object] = []
@@ -230,9 +289,19 @@ def open_listener(
     if not outcome:
         raise StartError(f"can't listen at {listener.text}: this endpoint does not open at once")
     port = outcome[0]
-    if not IListeningPort.providedBy(port):
-        why = port.value if isinstance(port, Failure) else port
-        cause = why.socketError if isinstance(why, CannotListenError) else why
-        reason = (isinstance(cause, OSError) and cause.strerror) or str(cause)
-        raise StartError(f"can't listen at {listener.text}: {reason}")
-    return Acceptor(watch or reactor, reactor, port, accepted)
+    if IListeningPort.providedBy(port):
+        return port
+    why = port.value if isinstance(port, Failure) else port
+    cause = why.socketError if isinstance(why, CannotListenError) else why
+    reason = (isinstance(cause, OSError) and cause.strerror) or str(cause)
+    raise StartError(f"can't listen at {listener.text}: {reason}")
+
+
+def spoken_address(address: object) -> str:
+    """What C{getsockname} or C{accept} says of an address, as C{HOST:PORT} or C{unix:PATH}."""
+    if isinstance(address, tuple):
+        host, port = address[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if isinstance(address, bytes):
+        address = address.decode("utf-8", "backslashreplace")
+    return f"unix:{address}"

@@ -12,7 +12,6 @@ from typing import Protocol
 
 from proxyd.net.end import End
 from proxyd.postgres.directory import Address, Place
-from proxyd.records import Grant
 from proxyd.target import Principal
 
 
@@ -21,10 +20,12 @@ class Term:
     """
     What ends a session before its client does.
 
-    @param grant: of the token that let the client in
+    @param token: the id of the token that let the client in
+    @param expires: when it is no longer good: seconds since the epoch
     """
 
-    grant: Grant
+    token: str
+    expires: float
 
 
 @dataclass(frozen=True, slots=True)

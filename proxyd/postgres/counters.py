@@ -25,3 +25,8 @@ class Counters:
     def as_dict(self) -> dict[str, int]:
         """The counters by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def add(self, other: Counters) -> None:
+        """Count what another one counted, too."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from OpenSSL import SSL
 from twisted.application.service import Service
@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger, LogLevel
 
 from proxyd.config.model import Log, Postgres
-from proxyd.interfaces import ITokens
+from proxyd.errors import StartError
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.end import End
 from proxyd.net.link import Link
@@ -28,7 +28,6 @@ from proxyd.postgres.cancel import CancelKeys
 from proxyd.postgres.client_login import ClientLogin
 from proxyd.postgres.client_session import ClientSession
 from proxyd.postgres.directory import Directory
-from proxyd.postgres.farewell import Farewell
 from proxyd.postgres.guesses import RATE, Guesses, place_of
 from proxyd.postgres.lease import Lease
 from proxyd.postgres.pools import Pools
@@ -51,6 +50,9 @@ class PostgresListener(Service):
     @ivar times: how long what happens at the end of a session
     @ivar ready: new clients may come in
     @ivar draining: no new clients, and those that are here go when they can
+    @ivar next_number: gives the number of a session that begins
+    @ivar received: bytes that came from clients whose sessions are over
+    @ivar sent: bytes that went to them
     """
 
     def __init__(
@@ -62,11 +64,9 @@ class PostgresListener(Service):
         tls: SSL.Context | None,
         directory: Directory,
         pools: Pools,
-        tokens: ITokens | None = None,
+        next_number: Callable[[], int] | None = None,
     ) -> None:
-        """
-        @param tokens: knows which tokens are good, and ends their sessions
-        """
+        """@param next_number: gives a session's number, used once; None: they are counted here"""
         self._reactor = reactor
         self.link = link
         self.clock = link.clock
@@ -74,8 +74,7 @@ class PostgresListener(Service):
         self.tls = tls
         self.directory = directory
         self.pools = pools
-        self.tokens = tokens
-        self.ways = ways(Verifier(self.clock, settings.password_times), tokens)
+        self.ways = ways(Verifier(self.clock, settings.password_times))
         self.keys: CancelKeys[ClientSession] = CancelKeys()
         self.guesses = Guesses()
         self.ready = False
@@ -84,8 +83,10 @@ class PostgresListener(Service):
         self.refusals = 0
         self.shed = 0
         self.use_log(log)
+        self.next_number = next_number or itertools.count(1).__next__
+        self.received = 0
+        self.sent = 0
         self._acceptors: list[Acceptor] = []
-        self._numbers = itertools.count(1)
         # A dict: it is half the size of a set where thousands are here.
         self._sessions: dict[ClientSession, None] = {}
         self._logins: dict[ClientLogin, Deferred[None]] = {}
@@ -95,7 +96,6 @@ class PostgresListener(Service):
         self._silent: dict[ClientLogin, None] = {}
         self._asked: dict[ClientLogin, None] = {}
         self._spoken: set[ClientLogin] = set()
-        self._farewells: dict[Farewell, None] = {}
         self._finishing: dict[Lease, None] = {}
         self._stopped: Deferred[None] | None = None
         self._empty: list[Deferred[None]] = []
@@ -114,6 +114,11 @@ class PostgresListener(Service):
         return tuple(self._sessions)
 
     @property
+    def session_count(self) -> int:
+        """How many clients are logged in."""
+        return len(self._sessions)
+
+    @property
     def full(self) -> bool:
         """Whether C{max_clients} are here."""
         return len(self._sessions) + len(self._spoken) > self.settings.max_clients
@@ -121,11 +126,7 @@ class PostgresListener(Service):
     @property
     def addresses(self) -> list[object]:
         """Where it listens."""
-        return [acceptor.address for acceptor in self._acceptors]
-
-    def next_number(self) -> int:
-        """A session's number, used once."""
-        return next(self._numbers)
+        return [acceptor.address for acceptor in self._acceptors if acceptor.is_open]
 
     # Service
 
@@ -140,6 +141,22 @@ class PostgresListener(Service):
                 open_listener(self._reactor, listener, self._accepted, self.link)
             )
             _log.info("PostgreSQL clients are welcome at {place}", place=listener.text)
+
+    async def reopen(self) -> None:
+        """
+        Close the listening sockets and open them anew, where they were; sessions stay.
+
+        @raise StartError: one could not be opened again; the others are
+        """
+        problems = []
+        for acceptor in self._acceptors:
+            try:
+                await acceptor.reopen()
+            except StartError as error:
+                _log.error("{problem}", problem=str(error))
+                problems.append(str(error))
+        if problems:
+            raise StartError("; ".join(problems))
 
     def adopt(
         self, settings: Postgres, log: Log, tls: SSL.Context | None, directory: Directory
@@ -203,8 +220,6 @@ class PostgresListener(Service):
             task.cancel()
         for session in list(self._sessions):
             session.kill(reason)
-        for farewell in list(self._farewells):
-            farewell.stop()
 
     # Clients that are logging in
 
@@ -308,13 +323,7 @@ class PostgresListener(Service):
             self._stopped.callback(None)
 
     def begun(self, session: ClientSession) -> None:
-        """
-        A client logged in.
-
-        @raise TokenRefused: its token was revoked meanwhile
-        """
-        if session.term is not None and self.tokens is not None:
-            self.tokens.attach(session.term.grant, session)
+        """A client logged in."""
         self._sessions[session] = None
         session.pool.clients += 1
         if self.log_debug:
@@ -330,10 +339,10 @@ class PostgresListener(Service):
         """A session is over: the one line that says so."""
         if session.pid:
             self.keys.forget(session.pid)
-        if session.term is not None and self.tokens is not None:
-            self.tokens.detach(session.term.grant, session)
         if session in self._sessions:
             del self._sessions[session]
+            self.received += session.end.received
+            self.sent += session.end.sent
             session.pool.clients -= 1
         _log.info(
             "[{source}] [{user}] session {number} on {database} ended after {seconds:.1f} s: "
@@ -348,15 +357,6 @@ class PostgresListener(Service):
             reason=reason,
         )
         self._look_empty()
-
-    def see_off(self, farewell: Farewell) -> None:
-        """A client that was revoked hears its last words."""
-        self._farewells[farewell] = None
-        farewell.begin(self.clock, self.times.farewell)
-
-    def seen_off(self, farewell: Farewell) -> None:
-        """It has, or will not."""
-        self._farewells.pop(farewell, None)
 
     def _look_empty(self) -> None:
         if self.draining and not self._sessions:

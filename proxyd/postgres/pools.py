@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from proxyd.config.model import Connection
 from proxyd.interfaces import ITokenSource
+from proxyd.postgres.counters import Counters
 from proxyd.postgres.pool import Pool
 from proxyd.postgres.server import Account, Server
 
@@ -41,6 +42,7 @@ class Pools(Service):
         self._random = random
         self._pools: dict[tuple[str, str], Pool] = {}
         self._accounts: dict[str, Account] = {}
+        self._retired: dict[str, Counters] = {}
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock
 
@@ -58,12 +60,14 @@ class Pools(Service):
         @param accounts: the service users of the same names: L{accounts_of}
         """
         self._accounts = dict(accounts)
+        for name in self._retired.keys() - servers.keys():
+            del self._retired[name]
         for key, pool in list(self._pools.items()):
             server = servers.get(key[0])
             if server is not None and server.connection == pool.settings:
                 pool.renew(server, accounts[key[0]])
                 continue
-            del self._pools[key]
+            self._retire(key)
             heir = None
             if server is not None:
                 heir = self.get(server, server.connection.dsn.database or key[1])
@@ -86,6 +90,31 @@ class Pools(Service):
                 keep_warm=server.connection.dsn.database is not None,
             )
         return pool
+
+    def reopen(self) -> None:
+        """
+        Begin anew with every pool.
+
+        New leases come from new server connections; the old ones are closed
+        as their leases end.
+        """
+        for key, pool in list(self._pools.items()):
+            self._retire(key)
+            pool.close(self.get(pool.server, key[1]))
+
+    def totals(self) -> dict[str, Counters]:
+        """What was done so far for each connection, by pools that are gone, too."""
+        found: dict[str, Counters] = {}
+        for name, counters in self._retired.items():
+            found.setdefault(name, Counters()).add(counters)
+        for (name, _), pool in self._pools.items():
+            found.setdefault(name, Counters()).add(pool.counters)
+        return found
+
+    def _retire(self, key: tuple[str, str]) -> None:
+        """A pool is one no more; what it counted stays."""
+        pool = self._pools.pop(key)
+        self._retired.setdefault(key[0], Counters()).add(pool.counters)
 
     def startService(self) -> None:
         """Begin to open, renew and close."""
@@ -115,7 +144,7 @@ class Pools(Service):
                 and not pool.total
                 and pool.unused_for(now) > pool.settings.connection_max_idle_time
             ):
-                del self._pools[key]
+                self._retire(key)
                 pool.close()
 
 

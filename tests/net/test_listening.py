@@ -8,14 +8,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from proxyd.config.model import Listener
 from proxyd.errors import StartError
-from proxyd.net.listening import Acceptor, open_listener, set_options
+from proxyd.net.listening import Acceptor, open_listener, open_port, set_options, spoken_address
 from tests.net.peers import PATIENCE, readable, until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -166,6 +170,84 @@ class TcpTests(AcceptingCase):
         acceptor = self.open(tcp())
         acceptor.connectionLost(None)
         self.assertEqual(acceptor.logPrefix(), "listener")
+
+
+class ReopenTests(AcceptingCase):
+    """The same place, opened anew."""
+
+    async def test_same_place(self) -> None:
+        """Whoever waits is let in first, and the next one finds the port where it was."""
+        acceptor = self.open(tcp())
+        place = acceptor.address
+        waiting = self.connect(acceptor)
+        await acceptor.reopen()
+        self.assertEqual(len(self.accepted), 1)
+        self.assertEqual((acceptor.address, acceptor.is_open), (place, True))
+        self.connect(acceptor)
+        await until(lambda: len(self.accepted) == 2, "the client that came later")
+        self.accepted[0][0].setblocking(True)
+        waiting.sendall(b"hello")
+        self.assertEqual(self.accepted[0][0].recv(5), b"hello")
+
+    async def test_unix(self) -> None:
+        """A UNIX socket is where it was, too."""
+        with TemporaryDirectory(prefix="pxd") as folder:
+            acceptor = self.open(Listener("", "unix", path=f"{folder}/s"))
+            await acceptor.reopen()
+            self.connect(acceptor)
+            await until(lambda: self.accepted, "the client")
+            await acceptor.stop()
+
+    async def test_taken_meanwhile(self) -> None:
+        """Where it can't be opened again that is told, and it may be tried again."""
+        thief = socket.socket()
+        self.addCleanup(thief.close)
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+        def again(address: object) -> IListeningPort:
+            assert isinstance(address, tuple)
+            if thief.getsockname()[1] == 0:
+                thief.bind(address)
+                thief.listen()
+            return open_port(reactor, tcp(port=address[1]), Factory())
+
+        port = open_port(reactor, tcp(), Factory())
+        acceptor = Acceptor(reactor, reactor, port, self.accept, again)
+        self.addCleanup(acceptor.stop)
+        error = await self.assertFailure(Deferred.fromCoroutine(acceptor.reopen()), StartError)
+        self.assertIn("Address already in use", str(error))
+        self.assertFalse(acceptor.is_open)
+        address = thief.getsockname()
+        thief.close()
+        thief = socket.socket()
+        thief.bind(("127.0.0.1", 0))
+        await acceptor.reopen()
+        self.assertEqual(acceptor.address, address)
+        self.connect(acceptor)
+        await until(lambda: self.accepted, "the client")
+        thief.close()
+
+    async def test_stopped_meanwhile(self) -> None:
+        """A stop wins: nothing is opened behind its back."""
+        acceptor = self.open(tcp())
+        reopening = Deferred.fromCoroutine(acceptor.reopen())
+        await acceptor.stop()
+        await reopening
+        self.assertFalse(acceptor.is_open)
+
+
+class AddressTests(TestCase):
+    """How addresses are told."""
+
+    def test_spoken(self) -> None:
+        """As they are written in a configuration."""
+        for address, spoken in (
+            (("127.0.0.1", 5), "127.0.0.1:5"),
+            (("::1", 5, 0, 0), "[::1]:5"),
+            ("/run/x", "unix:/run/x"),
+            (b"/run/\xff", "unix:/run/\\xff"),
+        ):
+            self.assertEqual(spoken_address(address), spoken)
 
 
 class UnixTests(AcceptingCase):

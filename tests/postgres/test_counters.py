@@ -18,3 +18,9 @@ class CountersTests(SynchronousTestCase):
         counters.max_lifetime_closed += 1
         found = counters.as_dict()
         self.assertEqual((found["acquire_count"], found["max_lifetime_closed"]), (2, 1))
+
+    def test_added(self) -> None:
+        """The counters of a pool that is gone go on in a sum."""
+        total, one = Counters(opened=3), Counters(opened=2, lost=1)
+        total.add(one)
+        self.assertEqual((total.opened, total.lost, one.opened), (5, 1, 2))

@@ -39,6 +39,20 @@ class ListenerTestCase(SceneTestCase):
 class DoorTests(ListenerTestCase):
     """Open, full, shut."""
 
+    async def test_reopened(self) -> None:
+        """A transaction goes on while the listening sockets are opened anew, where they were."""
+        listener = self.begin()
+        addresses = listener.addresses
+        client = await self.entered()
+        client.send(pgbytes.query("BEGIN"))
+        await client.read("Z")
+        await listener.reopen()
+        self.assertEqual(listener.addresses, addresses)
+        await self.entered("bob")
+        client.send(pgbytes.query("COMMIT"))
+        self.assertEqual((await client.read("Z"))[-1].kind, "Z")
+        self.assertEqual(listener.session_count, 2)
+
     async def test_not_ready(self) -> None:
         """Before the start a client is told to come later."""
         listener = self.begin()

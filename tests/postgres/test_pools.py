@@ -60,6 +60,42 @@ class PoolsTests(SynchronousTestCase):
         self.pools.startService()
         self.assertEqual(len(server.logins), 2)
 
+    def test_reopened(self) -> None:
+        """New leases come from new connections; who has one keeps it until it is given back."""
+        server = self.behind()
+        self.serve(server)
+        (before,) = self.pools
+        leased = before.acquire()
+        held = server.let_in()
+        self.assertIs(self.successResultOf(leased), held)
+        self.pools.reopen()
+        (after,) = self.pools
+        self.assertIsNot(after, before)
+        self.assertIs(before.current, after)
+        self.assertFalse(held.end.closed)
+        before.give_back(held)
+        self.assertTrue(held.said_goodbye)
+        self.assertEqual(before.total, 0)
+        leased = after.acquire()
+        fresh = server.let_in()
+        self.assertIs(self.successResultOf(leased), fresh)
+
+    def test_totals(self) -> None:
+        """What was counted never becomes less: pools that are gone count on."""
+        server = self.any_database()
+        self.serve(server)
+        self.pools.startService()
+        for database in ("shop", "crm"):
+            self.pools.get(server, database).counters.opened += 2
+        self.assertEqual(self.pools.totals()["shop"].opened, 4)
+        self.pools.reopen()
+        self.assertEqual(self.pools.totals()["shop"].opened, 4)
+        self.pass_time(4000)
+        self.assertEqual(list(self.pools), [])
+        self.assertEqual(self.pools.totals()["shop"].opened, 4)
+        self.serve()
+        self.assertEqual(self.pools.totals(), {})
+
     def test_unused_pool_goes(self) -> None:
         """A pool that a client's name made goes when nobody has used it for long."""
         server = self.any_database(connection_max_idle_time=30.0)
