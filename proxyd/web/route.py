@@ -1,0 +1,110 @@
+"""
+A call of the API as one value: where it is, who may make it, what goes in and what comes out.
+
+The router, the check of what comes in and C{/openapi.json} are all made of the
+same L{Route}s, so that they can't say different things.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, unique
+from typing import Any, Protocol
+
+from proxyd.web.answer import Answer
+from proxyd.web.schema import Schema
+
+
+@unique
+class Access(Enum):
+    """Who may make a call."""
+
+    FREE = "anybody"
+    METRICS = "anybody on this machine, else the admin token or the metrics token"
+    ADMIN = "the admin token, or the UNIX socket"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """
+    Who called.
+
+    @param source: the address with the port, or C{unix} and the user's id
+    """
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """
+    A call that may be made, with values that fit their schemas.
+
+    @param path: the values of the path's names
+    @param query: the values that were given; those of no name known are left out
+    @param body: empty where the route takes none
+    """
+
+    caller: Caller
+    path: Mapping[str, Any] = field(default_factory=dict)
+    query: Mapping[str, Any] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+Served = Callable[[Call], Answer | Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """
+    One call.
+
+    @param path: with names in braces, C{/api/tokens/{token_id}}
+    @param serve: answers it; may raise L{ApiError<proxyd.web.answer.ApiError>},
+        and any L{StoreError<proxyd.records.StoreError>}, which are told by their own status
+    @param summary: one line for people
+    @param answers: what it answers when all is well, by status: in words, and
+        the JSON's schema (None: no JSON)
+    @param errors: statuses of errors of its own, beside those that any call may have
+    @param names: the schemas of the path's names
+    @param query: the schemas of what may stand behind the C{?}
+    @param body: the JSON that must come with it; None: none, and what comes is not looked at
+    @param optional_body: the body may be absent: then it is an empty object
+    """
+
+    method: str
+    path: str
+    serve: Served
+    summary: str
+    answers: Mapping[int, tuple[str, Schema | None]]
+    errors: Sequence[int] = ()
+    names: Mapping[str, Schema] = field(default_factory=dict)
+    query: Mapping[str, Schema] = field(default_factory=dict)
+    body: Schema | None = None
+    optional_body: bool = False
+    access: Access = Access.ADMIN
+    kind: str = "application/json"
+
+    @property
+    def changes(self) -> bool:
+        """Whether the call changes something: then it is audited."""
+        return self.method not in ("GET", "HEAD")
+
+    @property
+    def key(self) -> str:
+        """Its name in logs, metrics and C{/openapi.json}: C{DELETE /api/tokens/{token_id}}."""
+        return f"{self.method} {self.path}"
+
+    @property
+    def rule(self) -> str:
+        """Its path as Klein writes it."""
+        return re.sub(r"\{(\w+)\}", r"<\1>", self.path)
+
+
+class Resource(Protocol):
+    """One subject of the API: a file in C{web/resources}."""
+
+    def routes(self) -> Sequence[Route]:
+        """The calls that it answers."""
