@@ -15,7 +15,6 @@ from twisted.logger import Logger
 from proxyd import __version__
 from proxyd.app.databases import Databases
 from proxyd.app.room import Ground, Line, Room
-from proxyd.app.state import State
 from proxyd.config.model import Config
 from proxyd.config.times import LINGER
 from proxyd.dial.direct import DirectDialer
@@ -73,6 +72,7 @@ class Daemon(OrderedService):
 
     @ivar config: the configuration in force
     @ivar rooms: what it consists of; a room may lean on those before it
+    @ivar state: C{starting}, C{ready} or C{draining}
     """
 
     _log = Logger()
@@ -94,9 +94,15 @@ class Daemon(OrderedService):
         self.resolver = Resolver(reactor)
         direct = DirectDialer(reactor, self.resolver)
         ground = Ground(reactor, environment, self.link, self.resolver, direct)
-        self.state = State(ground, config)
-        self.databases = Databases(ground, config, self.state)
-        self.rooms: tuple[Room, ...] = (self.state, self.databases)
+        self._began: float = reactor.seconds()
+        self.state = "starting"
+        self.databases = Databases(ground, config)
+        self.rooms: tuple[Room, ...] = (self.databases,)
+        if config.api is not None:
+            # Its libraries take a while to import. It is the last: it offers what the others bring.
+            from proxyd.app.api import ApiRoom
+
+            self.rooms = (*self.rooms, ApiRoom(ground, config, config.api, self, self.databases))
         self.notify = Notify(reactor, environment)
         stack: list[IService] = [self.resolver, _LinkService(self.link)]
         stack += [service for room in self.rooms for service in room.inner]
@@ -123,7 +129,19 @@ class Daemon(OrderedService):
         for room in self.rooms:
             room.open()
         super().startService()
-        self._reactor.callWhenRunning(self.notify.ready, self._status())
+        self._reactor.callWhenRunning(self._ready)
+
+    def _ready(self) -> None:
+        """The reactor runs: whoever comes is served."""
+        if self.state == "starting":
+            self.state = "ready"
+            self.notify.ready(self._status())
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the start."""
+        now: float = self._reactor.seconds()
+        return now - self._began
 
     def drain(self) -> Deferred[object]:
         """
@@ -131,6 +149,7 @@ class Daemon(OrderedService):
 
         Fires when nobody is left.
         """
+        self.state = "draining"
         self.notify.stopping("draining")
         leaving: Deferred[Any] = DeferredList(
             [room.drain() for room in self.rooms], consumeErrors=True
@@ -145,10 +164,24 @@ class Daemon(OrderedService):
             seconds=seconds,
         )
 
-    def reopen(self) -> None:
-        """Begin anew with what can be begun anew, such as pools; nothing in flight is cut."""
+    def reopen(self) -> Deferred[None]:
+        """
+        Begin anew with what can be begun anew, such as pools; nothing in flight is cut.
+
+        Fails with L{StartError} where something can't be opened again.
+        """
+        return Deferred.fromCoroutine(self._reopen())
+
+    async def _reopen(self) -> None:
+        self._log.info("pools and listeners are opened anew")
+        problems = []
         for room in self.rooms:
-            room.reopen()
+            try:
+                await room.reopen()
+            except StartError as error:
+                problems.append(str(error))
+        if problems:
+            raise StartError("; ".join(problems))
 
     def reload(self) -> Deferred[object]:
         """
@@ -199,6 +232,8 @@ class Daemon(OrderedService):
             found.update(room.fixed(config))
         found["log.level"] = config.log.level
         found["log.format"] = config.log.format
+        found["state"] = config.state
+        found["api"] = config.api is not None
         return found
 
     def _check_limits(self) -> None:

@@ -9,28 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import Logger
 
 from proxyd.app.room import Ground, Line, Room
-from proxyd.app.state import State
-from proxyd.config import values
-from proxyd.config.model import Config, Connection, Postgres
-from proxyd.errors import StartError
+from proxyd.config.model import Config, Connection
+from proxyd.figures import Figure
 from proxyd.interfaces import ITokenSource
 from proxyd.net.certificates import own_certificate, state_directory
 from proxyd.net.clock import WallClock
+from proxyd.net.listening import spoken_address
 from proxyd.net.threads import Threads
 from proxyd.net.tls import server_context
 from proxyd.postgres.directory import Directory
 from proxyd.postgres.listener import PostgresListener
 from proxyd.postgres.pools import Pools, accounts_of
 from proxyd.postgres.server import Server
-from proxyd.target import Target
+from proxyd.postgres.session_source import PostgresSessions, listener_figures, pool_figures
 
 if TYPE_CHECKING:
     from proxyd.dial.aws.sources import AwsSources
-
-_log = Logger()
 
 _AWS_CALLS = 4
 """Calls to AWS at a time."""
@@ -55,15 +51,9 @@ class Databases(Room):
     @ivar listener: None where nothing asks for one
     """
 
-    def __init__(self, ground: Ground, config: Config, state: State) -> None:
-        """
-        @param state: knows the tokens and the registered databases
-        @raise StartError: a certificate can't be read
-        """
+    def __init__(self, ground: Ground, config: Config) -> None:
+        """@raise StartError: a certificate can't be read"""
         self._ground = ground
-        self._state = state
-        self._config = config
-        self._watching = False
         self.pools = Pools(ground.reactor, random.random)
         self._aws = Threads(ground.reactor, "aws", _AWS_CALLS)
         self._sources: AwsSources | None = None
@@ -78,10 +68,10 @@ class Databases(Room):
                 self._tls(config),
                 Directory({}),
                 self.pools,
-                state.tokens,
+                ground.sessions.next_number,
             )
-            state.announce(self._public)
             self.doors = (self.listener,)
+            ground.sessions.add(PostgresSessions(self.listener))
 
     def prepare(self, config: Config) -> Callable[[], None]:
         """Changed connections apply to new leases; certificates are read again."""
@@ -90,46 +80,23 @@ class Databases(Room):
         tls = self._tls(config)
 
         def adopt() -> None:
-            self._config = config
-            self._follow_registered()
             self.pools.serve(servers, accounts)
             if self.listener is not None and config.postgres is not None:
                 self.listener.adopt(config.postgres, config.log, tls, Directory(servers))
 
         return adopt
 
-    def _follow_registered(self) -> None:
-        """Registered databases come and go while proxyd runs."""
-        if not self._watching:
-            self._watching = True
-            self._state.registered.watch(self._registered)
-
-    def _registered(self) -> None:
-        """Serve the registered databases that there are now; what is in use goes on."""
-        try:
-            servers = self._servers(self._config)
-            accounts = accounts_of(servers, self._source_of)
-        except StartError as error:
-            _log.error("registered databases are not followed: {problem}", problem=str(error))
-            return
-        self.pools.serve(servers, accounts)
-        if self.listener is None:
-            return
-        self.listener.directory = Directory(servers)
-        for session in self.listener.sessions:
-            if session.pool.settings.name not in servers:
-                session.revoke("its database was removed")
-
-    def _public(self) -> str:
-        """C{HOST:PORT} for connection strings."""
-        postgres = self._config.postgres
-        addresses = [] if self.listener is None else self.listener.addresses
-        return public_place(postgres, addresses)
-
     def open(self) -> None:
         """Open the PostgreSQL listener's sockets."""
         if self.listener is not None:
             self.listener.open()
+
+    def reopen(self) -> Deferred[None]:
+        """New server connections for new leases; the listening sockets are opened anew."""
+        self.pools.reopen()
+        if self.listener is None:
+            return succeed(None)
+        return Deferred.fromCoroutine(self.listener.reopen())
 
     def drain(self) -> Deferred[object]:
         """Sessions end between two transactions, and new clients are told 57P03."""
@@ -163,6 +130,18 @@ class Databases(Room):
             return ()
         places = ", ".join(place.text for place in self.listener.settings.listen)
         return (f"PostgreSQL at {places}",)
+
+    def addresses(self) -> Sequence[tuple[str, str]]:
+        """Where PostgreSQL clients come."""
+        if self.listener is None:
+            return ()
+        return [("postgres", spoken_address(one)) for one in self.listener.addresses]
+
+    def figures(self) -> Iterator[Figure]:
+        """What the pools and the listener count."""
+        yield from pool_figures(self.pools)
+        if self.listener is not None:
+            yield from listener_figures(self.listener)
 
     def statistics(self) -> Iterator[Line]:
         """A line for each pool, and one more where it logs in by tokens."""
@@ -203,10 +182,9 @@ class Databases(Room):
 
     def _servers(self, config: Config) -> dict[str, Server]:
         ground = self._ground
-        connections = {**config.connections, **self._state.registered.connections}
         return {
             name: Server(connection, ground.direct, ground.link, ground.reactor)
-            for name, connection in connections.items()
+            for name, connection in config.connections.items()
         }
 
     def _tls(self, config: Config) -> SSL.Context | None:
@@ -224,22 +202,3 @@ class Databases(Room):
             )
         # A client without a certificate is let through the handshake, so that it can be told.
         return server_context(certificate, key, client_ca=tls.client_ca, client_crl=tls.client_crl)
-
-
-def public_place(postgres: Postgres | None, addresses: Sequence[object]) -> str:
-    """
-    C{HOST:PORT} that connection strings name.
-
-    @param addresses: where the listener listens, as C{getsockname} says it
-    """
-    places = [one for one in addresses if isinstance(one, tuple)]
-    host, port = (str(places[0][0]), int(places[0][1])) if places else ("127.0.0.1", 6432)
-    public = None if postgres is None else postgres.public
-    if public is not None:
-        try:
-            host, port = values.host_and_port(public)
-        except values.BadValue:
-            host = public.strip("[]")  # PROXY_HOST, where the port was not known at load
-    elif host in ("0.0.0.0", "::"):
-        host = socket.gethostname()
-    return str(Target(host, port))

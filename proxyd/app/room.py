@@ -8,15 +8,18 @@ one to stop; it knows nothing else of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred, succeed
 
 from proxyd.config.model import Config
 from proxyd.dial.direct import DirectDialer, IReactor
+from proxyd.figures import Figure
 from proxyd.net.link import Link
 from proxyd.net.resolver import Resolver
+from proxyd.net.sessions import Sessions
+from proxyd.web.route import Resource
 
 Line = tuple[str, Mapping[str, object]]
 """A line of the log: its format, and its fields."""
@@ -29,6 +32,7 @@ class Ground:
 
     @param environment: the process's variables
     @param direct: the way out that needs nothing else
+    @param sessions: the registry of all live sessions
     """
 
     reactor: IReactor
@@ -36,6 +40,7 @@ class Ground:
     link: Link
     resolver: Resolver
     direct: DirectDialer
+    sessions: Sessions = field(default_factory=Sessions)
 
 
 class Room:
@@ -72,8 +77,14 @@ class Room:
         @raise StartError: one can't be opened
         """
 
-    def reopen(self) -> None:
-        """Begin anew with what can be begun anew; nothing in flight is cut."""
+    def reopen(self) -> Deferred[None]:
+        """
+        Begin anew with what can be begun anew; nothing in flight is cut.
+
+        Fails with L{StartError<proxyd.errors.StartError>} where something can't be
+        opened again; all that can be is.
+        """
+        return succeed(None)
 
     def drain(self) -> Deferred[object]:
         """Let nobody in any more, and fire when those that are in have left."""
@@ -94,6 +105,18 @@ class Room:
     def places(self) -> Sequence[str]:
         """What it listens for and where, for people: C{PostgreSQL at 127.0.0.1:6432}."""
         return ()
+
+    def addresses(self) -> Sequence[tuple[str, str]]:
+        """The listeners that are open: what comes there (C{postgres}), and the real address."""
+        return ()
+
+    def resources(self) -> Sequence[Resource]:
+        """The calls that it brings to the HTTP API."""
+        return ()
+
+    def figures(self) -> Iterator[Figure]:
+        """Its numbers for the metrics, as they are now."""
+        return iter(())
 
     def statistics(self) -> Iterator[Line]:
         """The lines for the log, once a minute."""

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
+from proxyd.config.api_model import Api
 from proxyd.config.certificate_rule import CertificateRule
 from proxyd.config.secrets import Secret
 from proxyd.config.times import PasswordTimes, ServerTimes, SessionTimes
-from proxyd.config.token_settings import TokenSettings
 from proxyd.config.ways import Socks5, Upstream
 from proxyd.errors import Problem
 from proxyd.rules.routes import DIRECT, Rule
@@ -76,8 +76,6 @@ class Postgres:
     The PostgreSQL listener.
 
     @param proxy_protocol: balancers whose PROXY header is believed
-    @param node: C{HOST:PORT} where the other nodes of a shared store reach this
-        listener; None: the first address it listens at
     @param public: what connection strings name, C{HOST:PORT} (C{HOST} alone
         where the port is only known once listening); None: the listener
     @param auth_timeout: seconds until a client must have logged in
@@ -86,7 +84,6 @@ class Postgres:
     listen: tuple[Listener, ...] = (Listener("127.0.0.1:6432", "tcp", "127.0.0.1", 6432),)
     proxy_protocol: tuple[Network, ...] = ()
     public: str | None = None
-    node: str | None = None
     tls: PostgresTls = PostgresTls()
     auth_timeout: float = 30.0
     max_clients: int = 10000
@@ -188,6 +185,7 @@ class Config:
     @param upstreams: the ways out beside the direct one, by name
     @param routes: first match first
     @param default: the way of what no route takes; None: it is denied
+    @param api: None: there is none
     @param later: keys or sections that this version knows by name only, each
         a problem whose text says "not in this version yet": no reason to fail
         a check, but to refuse a start
@@ -200,10 +198,10 @@ class Config:
     drain_timeout: float = 30.0
     postgres: Postgres | None = None
     connections: Mapping[str, Connection] = field(default_factory=dict)
-    tokens: TokenSettings = field(default_factory=TokenSettings)
     socks5: Socks5 | None = None
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
     routes: tuple[Rule, ...] = ()
     default: str | None = DIRECT
+    api: Api | None = None
     later: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
