@@ -40,7 +40,6 @@ from proxyd.config.model import Listener
 from proxyd.errors import StartError
 
 BACKLOG = 4096
-_ACCEPTS = 128
 _FULL = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _PAUSE = 0.25
 
@@ -110,6 +109,7 @@ class Acceptor:
         port.stopReading()  # type: ignore[attr-defined]
         self._socket = socket.socket(fileno=os.dup(port.fileno()))  # type: ignore[attr-defined]
         self._socket.setblocking(False)
+        self._kind = int(self._socket.family), int(self._socket.type), self._socket.proto
         set_options(self._socket)
         self._address = self._socket.getsockname()
         self._take_spare()
@@ -137,23 +137,28 @@ class Acceptor:
         """The reactor lets go of the descriptor: nothing to do."""
 
     def doRead(self) -> None:
-        """Accept what waits, up to a bound."""
-        for _ in range(_ACCEPTS):
-            try:
-                sock, address = self._socket.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in _FULL:
-                    self._full(error)
-                    return
-                continue
-            sock.setblocking(False)
-            try:
-                self._accepted(sock, address)
-            except Exception:
-                self._log.failure("a new connection failed; it is closed")
-                sock.close()
+        """
+        Accept one client.
+
+        If more wait, this is called again in the next round: those that are in
+        have their turn first, and nobody asks in vain whether there is another.
+        """
+        try:
+            # As socket.accept does, but for looking up the names of numbers.
+            fd, address = self._socket._accept()  # type: ignore[attr-defined]
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno in _FULL:
+                self._full(error)
+            return
+        sock = socket.socket(*self._kind, fd)
+        sock.setblocking(False)
+        try:
+            self._accepted(sock, address)
+        except Exception:
+            self._log.failure("a new connection failed; it is closed")
+            sock.close()
 
     async def reopen(self) -> None:
         """

@@ -7,10 +7,10 @@ you stop.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Generator
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
@@ -33,4 +33,33 @@ def spawn(work: Coroutine[Deferred[Any], Any, object], log: Logger, doing: str) 
     def forget(_: object) -> None:
         return None
 
-    return Deferred.fromCoroutine(work).addCallbacks(forget, tell)
+    try:
+        waited_for = work.send(None)
+    except StopIteration:
+        return succeed(None)
+    except CancelledError:
+        return succeed(None)
+    except Exception:
+        tell(Failure())  # type: ignore[no-untyped-call]
+        return succeed(None)
+    # Only what does not end at once costs a Deferred of its own.
+    return Deferred.fromCoroutine(_rest(work, waited_for)).addCallbacks(forget, tell)
+
+
+def _rest(
+    work: Coroutine[Deferred[Any], Any, object], waited_for: Deferred[Any]
+) -> Generator[Deferred[Any], Any, None]:
+    """What is left of a coroutine that waits for this by now."""
+    try:
+        while True:
+            try:
+                result = yield waited_for
+            except GeneratorExit:
+                work.close()
+                raise
+            except BaseException as error:
+                waited_for = work.throw(error)
+            else:
+                waited_for = work.send(result)
+    except StopIteration:
+        return

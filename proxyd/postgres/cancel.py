@@ -8,7 +8,7 @@ Keys are proxyd's own; a server's never reach a client (protocol chapter,
 from __future__ import annotations
 
 import hmac
-import secrets
+import os
 from typing import Generic, Protocol, TypeVar
 
 SHORT_KEY = 4
@@ -37,7 +37,7 @@ class CancelKeys(Generic[S]):
 
     def __init__(self) -> None:
         self._sessions: dict[int, S] = {}
-        self._nobody = secrets.token_bytes(LONG_KEY)
+        self._nobody = os.urandom(LONG_KEY)
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -52,7 +52,7 @@ class CancelKeys(Generic[S]):
         """
         pid = 0
         while not pid or pid in self._sessions:
-            random = secrets.token_bytes(4 + length)
+            random = os.urandom(4 + length)
             pid = int.from_bytes(random[:4], "big") & 0x7FFFFFFF
         session.cancel_key = random[4:]
         self._sessions[pid] = session

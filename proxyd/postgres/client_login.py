@@ -9,7 +9,6 @@ password.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import ip_address
 from sys import intern
@@ -28,7 +27,7 @@ from proxyd.postgres.client_session import ClientSession
 from proxyd.postgres.client_start import NotMeant, read_proxy_header, read_wish
 from proxyd.postgres.conversation import Conversation, Lost
 from proxyd.postgres.directory import Address, Place, lets_user_in
-from proxyd.postgres.settings import read_settings, told
+from proxyd.postgres.settings import greet, greeting_of, read_settings
 from proxyd.target import Principal
 from proxyd.wire.pg import messages
 from proxyd.wire.pg.errors import PgProtocolError
@@ -45,11 +44,11 @@ PASSWORD_LIMIT = 65_535
 
 
 @lru_cache(maxsize=1024)
-def _parsed(host: str) -> tuple[Address, str]:
-    """An address as a value and as text; IPv4 inside IPv6 is IPv4."""
+def _parsed(host: str) -> tuple[Address, str, bool]:
+    """An address as a value and as text (IPv4 inside IPv6 is IPv4), and whether it is loopback."""
     address = ip_address(host.partition("%")[0])
     address = getattr(address, "ipv4_mapped", None) or address
-    return address, str(address)
+    return address, str(address), address.is_loopback
 
 
 class _HungUp(Exception):
@@ -64,6 +63,7 @@ class ClientLogin:
     @ivar address: where it comes from; None: a UNIX socket
     @ivar host: its address without the port
     @ivar source: its address
+    @ivar local: whether its bytes never leave this machine
     """
 
     def __init__(self, listener: PostgresListener, address: object) -> None:
@@ -74,6 +74,7 @@ class ClientLogin:
         self._listener = listener
         self.address: Address | None = None
         self.source = self.host = "unix"
+        self.local = True
         if isinstance(address, tuple):
             self._set_address(address[0], address[1])
         self.conversation = Conversation()
@@ -84,19 +85,23 @@ class ClientLogin:
         return self.conversation.end
 
     @property
-    def local(self) -> bool:
-        """Whether the client's bytes never leave this machine."""
-        return self.address is None or self.address.is_loopback
-
-    @property
     def private(self) -> bool:
         """Whether a secret may be asked for."""
         tls = self._listener.settings.tls
         return self.local or self.end.secure is not None or tls.mode == "disable"
 
     def _set_address(self, host: str, port: int) -> None:
-        self.address, self.host = _parsed(host)
+        self.address, self.host, self.local = _parsed(host)
         self.source = f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+
+    def heard(self, data: bytes) -> None:
+        """The client's first bytes are here, and still in the socket."""
+        self.conversation.shown = data
+        self._listener.arrived(self)
+
+    def unheard(self, reason: str) -> None:
+        """The client left without a word."""
+        self._listener.arrived(self)
 
     async def run(self) -> None:
         """Take the client in, or send it away; never fails but by a bug."""
@@ -147,7 +152,7 @@ class ClientLogin:
         """Take the PROXY header of a balancer that is believed."""
         networks = self._listener.settings.proxy_protocol
         address = self.address
-        if address is None or not any(address in network for network in networks):
+        if not networks or address is None or not any(address in each for each in networks):
             return
         announced = await read_proxy_header(self.conversation)
         if announced.source is not None:
@@ -207,14 +212,14 @@ class ClientLogin:
         conversation = self.conversation
         self._listener.begun(session)
         try:
-            parameters: Mapping[str, str] | None = told(session.pool, session.settings)
-            if parameters is None:
+            greeting = greeting_of(session.pool, session.settings)
+            if greeting is None:
                 # While a server is waited for, a client that goes away must not keep its place.
                 conversation.stirred = lambda: self._stirred(session)
                 if not conversation.early:
                     self.end.resume()
                 try:
-                    parameters = await session.leased()
+                    greeting = greet(await session.leased())
                 finally:
                     conversation.stirred = None
             if conversation.lost:
@@ -226,7 +231,7 @@ class ClientLogin:
             session.close(str(error) or "it was ended")
             return
         early = conversation.take_early()
-        session.greet(parameters, key_length)
+        session.greet(greeting, key_length)
         if early:
             session.early(early)
 

@@ -22,7 +22,7 @@ from proxyd.postgres.cancel import SHORT_KEY
 from proxyd.postgres.departure import Departure
 from proxyd.postgres.leasing import Leasing, State
 from proxyd.postgres.pool import Pool
-from proxyd.postgres.settings import Settings, retold, shared, status_block
+from proxyd.postgres.settings import Greeting, Settings, retold
 from proxyd.target import Principal
 from proxyd.wire.pg import messages
 from proxyd.wire.pg.errors import PgProtocolError, error_response
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from proxyd.postgres.listener import PostgresListener
 
 _log = Logger()
+
+_READY = messages.ready_for_query()
 
 
 class ClientSession(Leasing):
@@ -94,30 +96,20 @@ class ClientSession(Leasing):
 
     # Getting a server
 
-    def greet(self, parameters: Mapping[str, str], key_length: int = SHORT_KEY) -> None:
+    def greet(self, greeting: Greeting, key_length: int = SHORT_KEY) -> None:
         """
         Tell the client that it is in, and wait for its first message.
 
-        @param parameters: what it is told by ParameterStatus
         @param key_length: bytes of its cancel key
         """
         self.pid, key = self._listener.keys.issue(self, key_length)
         if self.end.closed:
             self.close("the client was lost")
             return
-        self._told = shared(tuple(parameters.items()))
+        self._told = greeting.told
         # From here on it is the session that learns when the client is lost.
         self.end.talk(self)
-        self.end.write(
-            b"".join(
-                (
-                    messages.authentication_ok(),
-                    status_block(tuple(parameters.items())),
-                    messages.backend_key_data(self.pid, key),
-                    messages.ready_for_query(),
-                )
-            )
-        )
+        self.end.write(greeting.said + messages.backend_key_data(self.pid, key) + _READY)
         if self.state is State.CLOSED:
             return
         if self._lease is None:
@@ -127,7 +119,6 @@ class ClientSession(Leasing):
 
     def _wait(self) -> None:
         self.state = State.IDLE
-        self.end.talk(self)
         self.end.resume()
         if self._listener.draining:
             self.drain()
@@ -178,7 +169,7 @@ class ClientSession(Leasing):
         if answer:
             server.end.carry(answer)
         rest, self._rest = self._rest, b""
-        if self.state is State.JOINED:
+        if (rest or flow.alert) and self.state is State.JOINED:
             self.end.carry(rest)
         if self._cancels and self._lease is not None:
             asked, self._cancels = self._cancels, ()
@@ -243,6 +234,9 @@ class ClientSession(Leasing):
         """The client sends no more: see L{Departure}."""
         assert self._lease is not None
         self.state = State.LEAVING
+        if self._lease.flow.settled:
+            self.go(reason)
+            return
         listener = self._listener
         probe_every = listener.times.probe_every
         self._departure = Departure(self, self._lease, reason, listener.clock, probe_every)
@@ -322,7 +316,7 @@ class ClientSession(Leasing):
         if skip.terminated:
             self.close("the client said goodbye")
             return
-        self.end.write(messages.ready_for_query())
+        self.end.write(_READY)
         if self.state is State.CLOSED:
             return
         self._wait()

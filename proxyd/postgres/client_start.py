@@ -67,16 +67,16 @@ async def read_wish(
     """
     end = conversation.end
     reader = ClientStartup(direct_tls=tls is not None)
-    if tls is not None:
-        seen = await conversation.glance()
-        if seen[0] == TLS_HANDSHAKE:
-            reader.receive_data(seen[:1])
-            await _begin_tls_at_once(conversation, tls)
-            reader.answered(True)
-        else:
-            conversation.put_back(conversation.take(len(seen)))
+    seen = conversation.shown or await conversation.glance()
+    if tls is not None and seen[0] == TLS_HANDSHAKE:
+        reader.receive_data(seen[:1])
+        await _begin_tls_at_once(conversation, tls)
+        reader.answered(True)
+    else:
+        conversation.put_back(conversation.take(len(seen)))
     while True:
-        for event in reader.receive_data(await conversation.chunk()):
+        data = conversation.take_early() or await conversation.chunk()
+        for event in reader.receive_data(data):
             if isinstance(event, SslRequested):
                 # Not on a UNIX socket, where nobody can listen, and not within TLS.
                 offered = tls is not None and end.secure is None

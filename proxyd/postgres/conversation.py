@@ -53,10 +53,11 @@ class Conversation:
     @ivar end: the End; set by whoever makes it
     @ivar stirred: called when something comes, or the peer goes, while nobody
         waits for a chunk
+    @ivar shown: what L{look} has shown to somebody else, for the next L{glance}
     @ivar lost: how the peer went away; empty as long as it is there
     """
 
-    __slots__ = ("_early", "_waiting", "end", "lost", "stirred")
+    __slots__ = ("_early", "_waiting", "end", "lost", "shown", "stirred")
 
     end: End
 
@@ -65,6 +66,7 @@ class Conversation:
         self._early = b""
         self.stirred: Callable[[], None] | None = None
         self.lost = ""
+        self.shown = b""
 
     @property
     def early(self) -> bytes:
@@ -119,15 +121,24 @@ class Conversation:
         not. Nothing may have been put back. Fails with L{Lost} as L{chunk} does.
         """
         done: Deferred[bytes] = Deferred(self._cancelled)
-        if self.lost:
-            done.errback(Lost(self.lost))
+        if self.shown:
+            seen, self.shown = self.shown, b""
+            done.callback(seen)
         else:
-            self._waiting = _Chunk(done)
-            self.end.glance(self._seen)
+            self.look(_Chunk(done))
         return done
+
+    def look(self, hearer: Hearer) -> None:
+        """The same for a hearer."""
+        if self.lost:
+            hearer.unheard(self.lost)
+        else:
+            self._waiting = hearer
+            self.end.glance(self._seen)
 
     def take(self, count: int) -> bytes:
         """Take so many bytes of those that L{glance} has shown; fewer where the peer is lost."""
+        self.shown = b""
         return self.end.take(count)
 
     async def secure(self, context: SSL.Context, server: str | None) -> None:

@@ -17,7 +17,7 @@ from proxyd.postgres.lease import Lease
 from proxyd.postgres.pool import Pool
 from proxyd.postgres.server_connection import Failed, ServerConnection
 from proxyd.postgres.session_lines import SessionLines
-from proxyd.postgres.settings import Settings, learn, told, wanted
+from proxyd.postgres.settings import Settings, greeting_of, learn, wanted
 from proxyd.target import Principal
 
 if TYPE_CHECKING:
@@ -199,10 +199,11 @@ class _Getting:
         self._attempts += 1
         # Settings whose effect is known are good: what follows them need not wait.
         # A role is known to nobody: whatever it is refused for must not run without it.
-        safe = told(session.pool, session.settings) is not None and not session.settings.sets_role
+        settings = session.settings
+        safe = greeting_of(session.pool, settings) is not None and not settings.sets_role
         self._ahead = session._rest if safe else b""
         lease = self._lease = session._new_lease(server)
-        lease.prepare(wanted(session.settings, server.parameters), self._ahead, self._prepared)
+        lease.prepare(wanted(settings, server.parameters), self._ahead, self._prepared)
 
     def _prepared(self, rest: bytes, error: Exception | None) -> None:
         session, lease = self._session, self._lease

@@ -89,7 +89,8 @@ class PostgresListener(Service):
         self._acceptors: list[Acceptor] = []
         # A dict: it is half the size of a set where thousands are here.
         self._sessions: dict[ClientSession, None] = {}
-        self._logins: dict[ClientLogin, Deferred[None]] = {}
+        # None as long as nothing came.
+        self._logins: dict[ClientLogin, Deferred[None] | None] = {}
         self._deadlines: Deadlines[ClientLogin] = Deadlines(
             self.clock, settings.auth_timeout, self._too_late
         )
@@ -216,8 +217,8 @@ class PostgresListener(Service):
 
     def abort(self, reason: str) -> None:
         """End everything now."""
-        for task in list(self._logins.values()):
-            task.cancel()
+        for login in list(self._logins):
+            self._break_off(login)
         for session in list(self._sessions):
             session.kill(reason)
 
@@ -227,10 +228,19 @@ class PostgresListener(Service):
         """A client is here."""
         login = ClientLogin(self, address)
         login.conversation.end = End(self.link, sock, None, login.conversation, paused=True)
-        self._wait_for(login, self._silent)
+        self._logins[login] = None
         self._deadlines.add(login)
-        task = self._logins[login] = spawn(login.run(), _log, "a login")
-        task.addBoth(lambda _: self._login_over(login))
+        self._wait_for(login, self._silent)
+        login.conversation.look(login)
+
+    def arrived(self, login: ClientLogin) -> None:
+        """A client's first bytes are here, or it left without any."""
+        task = spawn(login.run(), _log, "a login")
+        if task.called:
+            self._login_over(login)
+        else:
+            self._logins[login] = task
+            task.addBoth(lambda _: self._login_over(login))
 
     def _wait_for(self, login: ClientLogin, queue: dict[ClientLogin, None]) -> None:
         """A client is waited for; the one that was waited for longest may have to go for it."""
@@ -299,9 +309,17 @@ class PostgresListener(Service):
     def _send_away(self, login: ClientLogin, reason: str) -> None:
         self._forget(login)
         _log.debug("[{source}] closed: {reason}", source=login.source, reason=reason)
+        self._break_off(login)
+
+    def _break_off(self, login: ClientLogin) -> None:
+        """End a login, however far it has come."""
         task = self._logins.get(login)
         if task is not None:
             task.cancel()
+        elif login in self._logins:
+            login.conversation.ignore()
+            login.end.drop()
+            self._login_over(login)
 
     def _login_over(self, login: ClientLogin) -> None:
         self._logins.pop(login, None)

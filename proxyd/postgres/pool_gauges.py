@@ -5,6 +5,7 @@ What a pool holds, and the numbers that can be read off it.
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -22,10 +23,10 @@ class PoolGauges:
 
     @ivar database: the database they are at
     @ivar counters: what was done so far
-    @ivar parameters: what a server told of itself at the last login; empty as
-        long as there was none
     @ivar learnt: the value that the server tells for a setting it was given,
         by C{(name, value given)}
+    @ivar greetings: what clients are greeted with, by their settings, as long
+        as neither of the two changes
     @ivar clients: how many clients are logged in on this pool
     @ivar token_age: seconds that the last token had when it was used
     """
@@ -46,8 +47,9 @@ class PoolGauges:
         self.settings: Connection = server.connection
         self.database = database
         self.counters = Counters()
-        self.parameters: dict[str, str] = {}
+        self._parameters: dict[str, str] = {}
         self.learnt: dict[tuple[str, str], str] = {}
+        self.greetings: dict[object, Any] = {}
         self.clients = 0
         self.last_error = ""
         self.token_age = 0.0
@@ -63,6 +65,16 @@ class PoolGauges:
         self._fault: Fatal | None = None
 
     # What is known of it
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What a server told of itself last; empty as long as there was none."""
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, parameters: dict[str, str]) -> None:
+        self._parameters = parameters
+        self.greetings.clear()
 
     @property
     def name(self) -> str:

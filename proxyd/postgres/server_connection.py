@@ -8,6 +8,7 @@ the few statements of our own (settings, reset, health check) go by L{ServerConn
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
 from twisted.internet.defer import Deferred
@@ -34,6 +35,9 @@ _PLAIN = frozenset(range(256)) - {
 Message = tuple[int, bytes]
 Answered = Callable[[list[Message], Exception | None], None]
 """C{(messages, None)}, or nothing and what went wrong."""
+
+_USUAL_LIMIT = 256
+_USUAL_SIZE = 1024
 
 ANSWER_LIMIT = 1024 * 1024
 """The longest message, and the longest whole answer, that a statement of our own may have."""
@@ -152,7 +156,7 @@ class ServerConnection:
         """
         self.end.write(request + ahead)
         self.deadlines.add(self.conversation)
-        self.conversation.hear(_Answer(self, answered, bool(ahead)))
+        self.conversation.hear(_Answer(self, request, answered, bool(ahead)))
 
     def run(self, request: bytes) -> Deferred[list[Message]]:
         """
@@ -228,11 +232,23 @@ class ServerConnection:
 class _Answer:
     """Hears the answer to one statement of our own."""
 
-    __slots__ = ("_answer", "_answered", "_error", "_more", "_part", "_server", "_size")
+    __slots__ = (
+        "_answer",
+        "_answered",
+        "_error",
+        "_more",
+        "_part",
+        "_request",
+        "_server",
+        "_size",
+    )
 
-    def __init__(self, server: ServerConnection, answered: Answered, more: bool) -> None:
+    def __init__(
+        self, server: ServerConnection, request: bytes, answered: Answered, more: bool
+    ) -> None:
         """@param more: other answers may follow"""
         self._server = server
+        self._request = request
         self._answered = answered
         self._more = more
         self._answer: list[Message] = []
@@ -242,6 +258,14 @@ class _Answer:
 
     def heard(self, data: bytes) -> None:
         """See L{Hearer<proxyd.postgres.conversation.Hearer>}."""
+        usual = None if self._size else _usual.get(self._request)
+        if usual is not None and (
+            data.startswith(usual.said) if self._more else data == usual.said
+        ):
+            self._server.parameters.update(usual.parameters)
+            self._server.conversation.put_back(data[len(usual.said) :])
+            self._over(usual.answer, None)
+            return
         self._size += len(data)
         try:
             if self._size > ANSWER_LIMIT:
@@ -286,7 +310,34 @@ class _Answer:
             conversation.put_back(data[used:])
         if (conversation.early and not self._more) or found[-1][1] not in _STATUSES:
             raise ProtocolError("the server said more than it was asked")
+        if self._error is None and used <= _USUAL_SIZE and self._size == len(data):
+            _remember(self._request, data[:used], found, self._answer)
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Usual:
+    """
+    What a request of ours was answered with last time, and what that means.
+
+    The same bytes mean the same: nearly all answers need not be read again.
+
+    @param parameters: what its ParameterStatus messages set
+    """
+
+    said: bytes
+    parameters: dict[str, str]
+    answer: list[Message]
+
+
+_usual: dict[bytes, _Usual] = {}
+
+
+def _remember(request: bytes, said: bytes, all_of_it: list[Message], answer: list[Message]) -> None:
+    if len(_usual) >= _USUAL_LIMIT:
+        _usual.clear()
+    told = (body for kind, body in all_of_it if kind == messages.PARAMETER_STATUS)
+    _usual[request] = _Usual(said, dict(map(messages.parse_parameter_status, told)), answer)
 
 
 @lru_cache(maxsize=256)

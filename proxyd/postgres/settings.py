@@ -23,6 +23,7 @@ NAME_LIMIT = 63
 """Bytes of a name in PostgreSQL (NAMEDATALEN - 1)."""
 
 _LEARNT_LIMIT = 1000
+_GREETINGS_LIMIT = 256
 
 REPORTED = {
     name.lower(): name
@@ -97,7 +98,7 @@ class Settings:
     @property
     def sets_role(self) -> bool:
         """Whether a role is among them."""
-        return any(name == "role" for name, _ in self.pairs)
+        return bool(self.pairs) and self.pairs[-1][0] == "role"
 
     def with_role(self, role: str) -> Settings:
         """The same, acting as C{role}."""
@@ -120,23 +121,27 @@ def read_settings(parameters: Mapping[str, str]) -> Settings:
     @raise Fatal: replication is asked for, or a setting that no client may make
     @raise PgProtocolError: C{options} can't be read
     """
-    _refuse_replication(parameters.get("replication"))
-    return _settings(parameters.get("options", ""), *_own(parameters))
-
-
-def _own(parameters: Mapping[str, str]) -> tuple[Setting, ...]:
-    return tuple(item for item in parameters.items() if item[0] not in _NO_SETTING)
+    return _settings(*parameters.items())
 
 
 @lru_cache(maxsize=256)
-def _settings(options: str, *own: Setting) -> Settings:
+def _settings(*given: Setting) -> Settings:
+    parameters = dict(given)
+    _refuse_replication(parameters.get("replication"))
     pairs: dict[str, str] = {}
-    for name, value in (*split_options(options), *own):
+    own = (item for item in given if item[0] not in _NO_SETTING)
+    for name, value in (*split_options(parameters.get("options", "")), *own):
         name = _checked(name)
         if name == "datestyle" and name in pairs:
             value = merge_date_styles(pairs[name], value)
         pairs[name] = value
-    return Settings(tuple(pairs.items()))
+    return _shared(tuple(pairs.items()))
+
+
+@lru_cache(maxsize=256)
+def _shared(pairs: tuple[Setting, ...]) -> Settings:
+    """One value for all who come with the same settings, whoever they are."""
+    return Settings(pairs)
 
 
 def _checked(name: str) -> str:
@@ -194,16 +199,45 @@ def told(pool: Pool, settings: Settings) -> dict[str, str] | None:
     return effective
 
 
-@lru_cache(maxsize=256)
-def status_block(parameters: tuple[Setting, ...]) -> bytes:
-    """The ParameterStatus messages of a greeting; many clients get the same."""
-    return b"".join(messages.parameter_status(*parameter) for parameter in parameters)
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """
+    What a client is greeted with, up to its cancel key.
+
+    @param told: what it is told by ParameterStatus
+    @param said: AuthenticationOk, and those messages
+    """
+
+    told: Mapping[str, str]
+    said: bytes
+
+
+def greet(parameters: Mapping[str, str]) -> Greeting:
+    """The greeting that tells a client these: one value for all who are told the same."""
+    return _greeting(tuple(parameters.items()))
 
 
 @lru_cache(maxsize=256)
-def shared(parameters: tuple[Setting, ...]) -> Mapping[str, str]:
-    """What a client was told, as one value for all who were told the same."""
-    return dict(parameters)
+def _greeting(parameters: tuple[Setting, ...]) -> Greeting:
+    statuses = (messages.parameter_status(*parameter) for parameter in parameters)
+    return Greeting(dict(parameters), b"".join((messages.authentication_ok(), *statuses)))
+
+
+def greeting_of(pool: Pool, settings: Settings) -> Greeting | None:
+    """
+    The greeting of a client before a server is leased to it; many get the same.
+
+    @return: None when only a server can tell, see L{told}
+    """
+    greeting = pool.greetings.get(settings)
+    if greeting is None:
+        parameters = told(pool, settings)
+        if parameters is None:
+            return None
+        if len(pool.greetings) >= _GREETINGS_LIMIT:
+            pool.greetings.clear()
+        greeting = pool.greetings[settings] = greet(parameters)
+    return greeting
 
 
 def retold(told: Mapping[str, str], parameters: Mapping[str, str]) -> bytes:
@@ -235,8 +269,10 @@ def learn(pool: Pool, settings: Settings, parameters: Mapping[str, str]) -> None
     """Remember what a server reports for the settings it was just given."""
     if len(pool.learnt) >= _LEARNT_LIMIT:
         pool.learnt.clear()
+        pool.greetings.clear()
     for name, value in settings.pairs:
         if name in REPORTED and name != "application_name":
             reported = parameters.get(REPORTED[name])
-            if reported is not None:
+            if reported is not None and pool.learnt.get((name, value)) != reported:
                 pool.learnt[name, value] = reported
+                pool.greetings.clear()

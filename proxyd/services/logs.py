@@ -15,7 +15,7 @@ import traceback
 from datetime import UTC, datetime
 from functools import lru_cache
 from types import TracebackType
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from twisted.logger import FileLogObserver, LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
@@ -54,7 +54,7 @@ def escaped(text: str) -> str:
     Control characters, line separators and the like are written as C{\\xNN} or
     C{\\uNNNN}. A backslash stays as it is: this is to be read, not to be undone.
     """
-    return _UNSAFE.sub(_escape, text)
+    return text if text.isprintable() else _UNSAFE.sub(_escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -92,11 +92,13 @@ def level_of(event: LogEvent) -> str:
     What Twisted and its like say at level info ("Starting factory...") is a
     debug matter here.
     """
-    level: str = event.get("log_level", LogLevel.info).name
-    namespace = str(event.get("log_namespace", ""))
-    if level == "info" and namespace.startswith(_LIBRARIES):
-        return "debug"
-    return level
+    return _level(event.get("log_level", LogLevel.info), str(event.get("log_namespace", "")))
+
+
+@lru_cache(maxsize=512)
+def _level(level: Any, namespace: str) -> str:
+    name: str = level.name
+    return "debug" if name == "info" and namespace.startswith(_LIBRARIES) else name
 
 
 def as_text(event: LogEvent) -> str:

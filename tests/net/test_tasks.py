@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger, LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -50,3 +50,34 @@ class SpawnTests(SynchronousTestCase):
         self.assertEqual(cancelled, [True])
         self.assertIsNone(self.successResultOf(done))
         self.assertEqual(events, [])
+
+    def test_at_once(self) -> None:
+        """Work that waits for nothing is over, well or badly, when it was begun."""
+        with capturedLogs() as events:
+            self.assertIsNone(self.successResultOf(spawn(waiting(succeed(5)), log, "counting")))
+            self.assertEqual(events, [])
+            done = spawn(waiting(fail(ValueError("no"))), log, "closing a pool")
+        self.assertIsNone(self.successResultOf(done))
+        self.assertEqual([formatEvent(event) for event in events], ["closing a pool failed"])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_waits_again(self) -> None:
+        """Work may wait any number of times, and catch what fails."""
+        things: list[Deferred[int]] = [Deferred() for _ in range(4)]
+        had: list[object] = []
+
+        async def work() -> None:
+            for thing in things:
+                try:
+                    had.append(await thing)
+                except ValueError:
+                    had.append("failed")
+
+        done = spawn(work(), log, "collecting")
+        for number in (0, 2, 1, 3):
+            if number == 1:
+                things[1].errback(ValueError("no"))
+            else:
+                things[number].callback(number)
+        self.assertIsNone(self.successResultOf(done))
+        self.assertEqual(had, [0, "failed", 2, 3])

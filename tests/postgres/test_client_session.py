@@ -12,7 +12,7 @@ from proxyd.postgres.client_session import ClientSession
 from proxyd.postgres.directory import Directory
 from proxyd.postgres.leasing import State
 from proxyd.postgres.pools import accounts_of
-from proxyd.postgres.settings import Settings
+from proxyd.postgres.settings import Settings, greet
 from proxyd.target import Target
 from tests.postgres.client import Client, until
 from tests.postgres.fakeserver import complete, error, ready
@@ -114,7 +114,7 @@ class LifeTests(SessionTestCase):
             far.close()
             if closed:
                 end.abort()
-            session.greet({})
+            session.greet(greet({}))
             self.assertIs(session.state, State.CLOSED)
         self.assertEqual(list(listener.sessions), [])
         self.assertEqual((self.link.ends, len(listener.keys)), (0, 0))

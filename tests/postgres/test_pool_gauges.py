@@ -29,6 +29,13 @@ class GaugeTests(PoolTestCase):
         self.assertEqual((gauges.parameters, gauges.learnt), ({}, {}))
         self.assertEqual(set(gauges.counters.as_dict().values()), {0})
 
+    def test_greetings(self) -> None:
+        """They are good for what a server told last: when that changes they are forgotten."""
+        pool = self.make()
+        pool.greetings["ann"] = b"R"
+        pool.parameters = {"in_hot_standby": "on"}
+        self.assertEqual((pool.parameters, pool.greetings), ({"in_hot_standby": "on"}, {}))
+
     def test_name_tells_no_secret(self) -> None:
         """The log may have the name: the service user is in it, its password is not."""
         name = self.make().name

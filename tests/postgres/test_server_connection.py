@@ -133,6 +133,21 @@ class ServerConnectionTests(SceneTestCase):
         else:
             self.fail("the server refused it")
 
+    async def test_same_again(self) -> None:
+        """An answer that came before means the same when it comes again, on any connection."""
+        names = settings_batch((("application_name", "bob|y"),))
+        for _ in range(2):
+            connection = await self.begin()
+            for _ in range(2):
+                connection.parameters.pop("application_name", None)
+                answer = await connection.run(names)
+                self.assertEqual([chr(kind) for kind, _ in answer], list("12C3Z"))
+                self.assertEqual(connection.parameters["application_name"], "bob|y")
+        self.fake.answers["again"] = complete("OK") + ready()
+        await connection.run(messages.query("again"))
+        self.fake.answers["again"] += ready()
+        self.assertIn("more than", await self.raised(ProtocolError, connection, "again"))
+
     async def overheard(self, said: bytes) -> str:
         """What is made of what an idle server says."""
         connection = await self.begin()

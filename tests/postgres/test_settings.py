@@ -12,10 +12,11 @@ from proxyd.postgres.answers import Fatal
 from proxyd.postgres.settings import (
     Settings,
     clean_name,
+    greet,
+    greeting_of,
     learn,
     read_settings,
     retold,
-    shared,
     told,
     wanted,
 )
@@ -32,6 +33,7 @@ class PoolStub:
     def __init__(self, **parameters: str) -> None:
         self.parameters = parameters
         self.learnt: dict[tuple[str, str], str] = {}
+        self.greetings: dict[object, bytes] = {}
 
 
 def stub(**parameters: str) -> Any:
@@ -186,6 +188,39 @@ class ToldTests(SynchronousTestCase):
         self.assertEqual(pool.learnt, {})
 
 
+class GreetingTests(SynchronousTestCase):
+    """What a client is greeted with, made once for all who get the same."""
+
+    def test_messages(self) -> None:
+        """AuthenticationOk, and a ParameterStatus for each."""
+        expected = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x08a\0b\0"
+        self.assertEqual(greet({"a": "b"}).said, expected)
+
+    def test_as_told(self) -> None:
+        """It says what is told, also when it is known already."""
+        pool, settings = stub(**REPORTED), Settings(()).stamped("ann")
+        for _ in range(2):
+            self.assertEqual(greeting_of(pool, settings), greet(told(pool, settings) or {}))
+
+    def test_unknown(self) -> None:
+        """Where only a server can tell there is none, until it was learnt."""
+        pool, settings = stub(**REPORTED), Settings((("datestyle", "sql"),))
+        self.assertIsNone(greeting_of(pool, settings))
+        for value in ("SQL, MDY", "SQL, DMY"):
+            learn(pool, settings, REPORTED | {"DateStyle": value})
+            greeting = greeting_of(pool, settings)
+            assert greeting is not None
+            self.assertIn(value.encode(), greeting.said)
+            self.assertEqual(greeting.told["DateStyle"], value)
+
+    def test_bounded(self) -> None:
+        """Clients with ever new names don't fill the memory."""
+        pool = stub(**REPORTED)
+        for number in range(600):
+            greeting_of(pool, Settings(()).stamped(str(number)))
+        self.assertLessEqual(len(pool.greetings), 256)
+
+
 class WantedTests(SynchronousTestCase):
     """What a server must be given."""
 
@@ -213,5 +248,5 @@ class RetoldTests(SynchronousTestCase):
 
     def test_shared(self) -> None:
         """Clients who were told the same share one value: an idle one is small."""
-        one, other = (shared((("TimeZone", "UTC"),)) for _ in range(2))
+        one, other = (greet({"TimeZone": "UTC"}) for _ in range(2))
         self.assertIs(one, other)

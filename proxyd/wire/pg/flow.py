@@ -154,18 +154,23 @@ class Flow:
     @property
     def answered(self) -> bool:
         """Whether the server owes no ReadyForQuery: all that was asked is answered."""
-        return not self._copying and all(mark in _ENDS_COPY for mark in self._owed)
+        owed = self._owed
+        return not self._copying and (not owed or all(mark in _ENDS_COPY for mark in owed))
+
+    @property
+    def settled(self) -> bool:
+        """Whether nobody owes anything, and neither side is in the middle of a message."""
+        return (
+            self.client.at_border
+            and self.server.at_border
+            and not self.batch_open
+            and self.answered
+        )
 
     @property
     def at_rest(self) -> bool:
         """Whether the session is between two transactions and nobody owes anything."""
-        return (
-            self.status == IDLE
-            and self.answered
-            and not self.batch_open
-            and self.server.at_border
-            and self.client.at_border
-        )
+        return self.status == IDLE and self.settled
 
     @property
     def reusable(self) -> bool:

@@ -88,13 +88,14 @@ def whole_messages(data: bytes, limit: int, last: int) -> tuple[list[tuple[int, 
     @raise PgProtocolError: a length is below four or over the limit
     """
     found: list[tuple[int, bytes]] = []
+    size = len(data)
     at = 0
-    while at + HEADER <= len(data):
+    while at + HEADER <= size:
         kind, length = _unpack(data, at)
         if length < 4 or length - 4 > limit:
             raise PgProtocolError("invalid message length")
         end = at + 1 + length
-        if end > len(data):
+        if end > size:
             break
         found.append((kind, data[at + HEADER : end]))
         at = end

@@ -12,6 +12,7 @@ Source: PostgreSQL, "Frontend/Backend Protocol", chapter "Message Formats".
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from struct import Struct
 
 from proxyd.errors import LocalProtocolError, ProtocolError
@@ -81,6 +82,7 @@ SYNC = b"S\0\0\0\4"
 TERMINATE = b"X\0\0\0\4"
 
 _INT16 = Struct("!H")
+_HEADER = Struct(">Bi")
 _INT32 = Struct("!i")
 _INT16_MAX = 2**16 - 1
 _INT32_MAX = 2**31 - 1
@@ -242,6 +244,7 @@ def terminate() -> bytes:
 # -- parsers
 
 
+@lru_cache(maxsize=256)
 def parse_parameter_status(body: bytes) -> tuple[str, str]:
     """
     A setting's name and value.
@@ -325,7 +328,11 @@ def parse_command_tag(body: bytes) -> str:
 
 
 def _message(kind: int, body: bytes) -> bytes:
-    return bytes((kind,)) + _int32(len(body) + 4) + body
+    length = len(body) + 4
+    # A length that wraps would let the body's bytes pass for messages.
+    if length > _INT32_MAX:
+        raise LocalProtocolError(f"{length} is no 32-bit number")
+    return _HEADER.pack(kind, length) + body
 
 
 def _authentication(code: int, data: bytes = b"") -> bytes:
@@ -333,7 +340,6 @@ def _authentication(code: int, data: bytes = b"") -> bytes:
 
 
 def _int32(number: int) -> bytes:
-    # A length that wraps would let the body's bytes pass for messages.
     if not -_INT32_MAX - 1 <= number <= _INT32_MAX:
         raise LocalProtocolError(f"{number} is no 32-bit number")
     return _INT32.pack(number)

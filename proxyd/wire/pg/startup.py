@@ -12,8 +12,11 @@ and "Message Formats"; where they say nothing, C{backend_startup.c}.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, unique
+from functools import lru_cache
+from types import MappingProxyType
 
 from proxyd.errors import LocalProtocolError, ProtocolError
 from proxyd.wire.pg.date_style import merge_date_styles
@@ -38,6 +41,7 @@ TLS_HANDSHAKE = 0x16
 """The first byte of a client that begins TLS without asking."""
 
 _BLANKS = frozenset(" \t\n\v\f\r")
+_REMEMBERED = 512
 _PROTOCOL_OPTION = "_pq_."
 
 
@@ -89,7 +93,7 @@ class StartupRequested:
     """
 
     version: tuple[int, int]
-    parameters: dict[str, str]
+    parameters: Mapping[str, str]
     unknown_options: tuple[str, ...]
 
 
@@ -224,6 +228,8 @@ class ClientStartup:
             if self._buffer:
                 self._refuse_early_data()
             return SslRequested() if code == SSL_REQUEST_CODE else GssRequested()
+        elif len(packet) <= _REMEMBERED:
+            event = _remembered(packet)
         else:
             event = _read_startup(packet)
         self._state = StartupState.DONE
@@ -273,7 +279,13 @@ def _read_startup(packet: bytes) -> StartupRequested:
         raise PgProtocolError("no PostgreSQL user name specified in startup packet", "28000")
     parameters["user"] = user
     parameters["database"] = truncate_name(parameters.get("database", "")) or user
-    return StartupRequested((major, minor), parameters, tuple(unknown_options))
+    return StartupRequested((major, minor), MappingProxyType(parameters), tuple(unknown_options))
+
+
+@lru_cache(maxsize=256)
+def _remembered(packet: bytes) -> StartupRequested:
+    """The same; most of a fleet's clients send the same packet again and again."""
+    return _read_startup(packet)
 
 
 def _pairs(data: bytes) -> list[tuple[bytes, bytes]]:
