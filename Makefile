@@ -39,7 +39,7 @@ $(READY): setup.cfg pyproject.toml tests/support/venv.sh
 
 # Tried once: what can't be had is named then, and its tests skip. `make clean` tries again.
 .peers/.ready: tests/support/peers.sh
-	@tests/support/peers.sh .peers
+	@tests/support/peers.sh .peers $(PYTHON)
 	@touch $@
 
 clean:

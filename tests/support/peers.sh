@@ -1,11 +1,12 @@
 #!/bin/sh
 # See that the peer programs of the tests and benchmarks are there.
 #
-#   peers.sh FOLDER
+#   peers.sh FOLDER [PYTHON]
 #
 # What the machine lacks is downloaded by apt where that is at hand and we are root,
 # and only unpacked into FOLDER: nothing is installed, and no service is started. FOLDER/bin
-# then has a starter for each program. Never fails: what can't be had is named, and
+# then has a starter for each program. Servers of more versions come as wheels into
+# the environment of PYTHON. Never fails: what can't be had is named, and
 # the tests that need it skip.
 set -u
 
@@ -63,4 +64,13 @@ if [ -n "$wanted" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1;
 fi
 still=$(missing)
 [ -z "$still" ] || echo "set-up: not on this machine, their tests skip:" $still >&2
+[ -z "${2:-}" ] || "$2" - <<'END'
+import sys
+from demo.binaries import NoServer, find_binaries
+for major in (17, 18):
+    try:
+        find_binaries(major)
+    except NoServer as error:
+        print(f"set-up: tests skip: {error}", file=sys.stderr)
+END
 exit 0
