@@ -31,10 +31,10 @@ from proxyd.dial.direct import DirectDialer
 from proxyd.errors import DialError
 from proxyd.net.link import Link
 from proxyd.net.resolver import Resolver
-from proxyd.postgres.answers import Refused
+from proxyd.postgres.answers import Fatal, Refused
 from proxyd.postgres.backend_login import Verifier
 from proxyd.postgres.server import Account, Server
-from proxyd.postgres.server_connection import Failed, ServerConnection
+from proxyd.postgres.server_connection import Failed, ServerConnection, settings_batch
 from proxyd.target import Principal
 from proxyd.wire.pg import messages
 from tests.net.authority import made
@@ -144,6 +144,49 @@ class WordTests(RealTestCase):
         self.assertTrue(connection.secure)
         told = await self.failure(cluster, sslrootcert="system")
         self.assertIn("sslrootcert", told)
+
+
+class RuleTests(RealTestCase):
+    """The server's own rules decide on a password that is tried there."""
+
+    async def test_rules(self) -> None:
+        """
+        VALID UNTIL, NOLOGIN, CONNECTION LIMIT and pg_hba.conf hold (CVE-2025-2291).
+
+        A pooler that looks the password up by itself knows none of them.
+        """
+        cluster = server(15)
+        for role, rule, state in (
+            ("fine", "", ""),
+            ("outdated", "VALID UNTIL '2001-01-01'", "28P01"),
+            ("locked_out", "NOLOGIN", "28000"),
+            ("crowded", "CONNECTION LIMIT 0", "53300"),
+        ):
+            create = f"CREATE ROLE {role} LOGIN PASSWORD 'right' {rule}".replace(
+                "LOGIN PASSWORD 'right' NOLOGIN", "PASSWORD 'right' NOLOGIN"
+            )
+            await deferToThread(cluster.psql, f"DROP ROLE IF EXISTS {role}; {create}")
+            self.assertEqual(await self.verified(cluster, role, b"right"), state, role)
+        self.assertEqual(await self.verified(cluster, "fine", b"wrong"), "28P01")
+
+    async def verified(self, cluster: Cluster, role: str, password: bytes) -> str:
+        """Try a password; the SQLSTATE of the refusal, empty where there is none."""
+        verifier = Verifier(reactor, PasswordTimes())
+        principal = Principal(role, "127.0.0.1")
+        try:
+            await Deferred.fromCoroutine(
+                verifier.verify(self.behind(cluster), "postgres", password, principal)
+            )
+        except Fatal as fatal:
+            return fatal.sqlstate
+        return ""
+
+    async def test_values_are_bound(self) -> None:
+        """What a client calls itself is a value, whatever is in it (CVE-2024-1597)."""
+        name = "x'); DROP TABLE t; -- $1 \\' \" /* -1"
+        connection = await self.log_in(server(15))
+        await connection.run(settings_batch((("application_name", name),)))
+        self.assertEqual(await self.value(connection, "SHOW application_name"), name)
 
 
 class BindingTests(RealTestCase):

@@ -220,15 +220,16 @@ class FakeServer:
         self.held: list[Backend] = []
         self.committed: list[str] = []
         self.terminates = 0
+        self.host = "127.0.0.1"
         self.port = 0
         self._listening: IListeningPort | None = None
         self._options: object = None
         self._closed: list[Deferred[None]] = []
 
     async def start(self) -> None:
-        """Listen on a free port of 127.0.0.1."""
+        """Listen on L{port} of L{host}; on a free one if that is 0."""
         factory = _Backends(self)
-        endpoint = TCP4ServerEndpoint(reactor, self.port, interface="127.0.0.1")
+        endpoint = TCP4ServerEndpoint(reactor, self.port, interface=self.host)
         self._listening = await endpoint.listen(factory)
         self.port = self._listening.getHost().port
 

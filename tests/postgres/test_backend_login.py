@@ -144,7 +144,7 @@ class BelievedTests(VerifierTestCase):
         self.assertLessEqual(PasswordTimes().kept, 10.0)
 
     def test_anything_else_is_asked(self) -> None:
-        """After a right password nothing that differs in anything is believed."""
+        """After a right password nothing that differs in anything is believed (CVE-2025-46801)."""
         first = self.ask()
         self.server.yes()
         self.successResultOf(first)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
+from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from proxyd.config.dsn_words import READ
+from proxyd.dial.direct import DirectDialer
 from proxyd.errors import DialError, DialFailure
+from proxyd.net.resolver import Address, Resolver
 from proxyd.postgres.answers import Refused
 from proxyd.postgres.hosts import IS_STANDBY
 from proxyd.postgres.server import CANCELS, Account, Server
@@ -421,6 +425,67 @@ class RoleTests(ServerTestCase):
     async def again(self) -> ServerConnection:
         """Another login to the same server."""
         return await Deferred.fromCoroutine(self.behind.login(SERVICE, "shop", {}, ANN))
+
+
+class NameTests(ServerTestCase):
+    """What a name stands for may change."""
+
+    async def setUp(self) -> None:
+        """Names that stand for what the test says, and the dialer that the daemon has."""
+        await super().setUp()
+        self.stands_for = "127.0.0.1"
+        self.asked: list[str] = []
+        self.resolver = Resolver(reactor, look_up=self.look_up)
+        self.resolver.startService()
+        self.addCleanup(self.resolver.stopService)
+
+    def look_up(self, host: str, port: int) -> list[Address]:
+        """Look a name up, in a thread."""
+        self.asked.append(host)
+        return [Address(socket.AF_INET, self.stands_for, port)]
+
+    async def test_looked_up_anew(self) -> None:
+        """
+        Each login looks the name up; a cancel request goes where its connection went.
+
+        The certificate must be the name's, whatever it stands for.
+        """
+        second = FakeServer()
+        second.port, second.host = self.fake.port, "127.0.0.2"
+        ca = made("test CA", ca=True)
+        for server in (self.fake, second):
+            server.tls = True
+            server.pair = made("x", names=("db.example",), issuer=ca)
+        await second.start()
+        self.addCleanup(second.stop)
+        folder = self.mktemp()
+        root, _ = ca.write(folder, "ca")
+        dsn = self.dsn(
+            hosts=(Target("db.example", self.fake.port),),
+            sslmode="verify-full",
+            parameters={"sslrootcert": root},
+        )
+        behind = Server(
+            self.connection(dsn=dsn), DirectDialer(reactor, self.resolver), self.link, self.clock
+        )
+        first = await Deferred.fromCoroutine(behind.login(SERVICE, "shop", {}, ANN))
+        self.addCleanup(first.abort)
+        self.stands_for = "127.0.0.2"
+        other = await Deferred.fromCoroutine(behind.login(SERVICE, "shop", {}, ANN))
+        self.addCleanup(other.abort)
+        self.assertEqual((first.address.host, other.address.host), ("127.0.0.1", "127.0.0.2"))
+        self.assertEqual(self.asked, ["db.example"] * 2)
+        await behind.cancel(first)
+        self.assertEqual((self.fake.cancels, second.cancels), ([first.pid], []))
+        self.assertEqual(self.asked, ["db.example"] * 2)
+        second.pair = None
+        second._options = None
+        try:
+            await Deferred.fromCoroutine(behind.login(SERVICE, "shop", {}, ANN))
+        except DialError as failed:
+            self.assertIs(failed.failure, DialFailure.TLS)
+        else:
+            self.fail("another name's certificate was believed")
 
 
 class TlsTests(ServerTestCase):

@@ -27,6 +27,9 @@ SCRAM_SHA_256_PLUS = "SCRAM-SHA-256-PLUS"
 ITERATIONS_LIMIT = 1_000_000
 """PBKDF2 rounds that a server may ask for; more would be an attack on our time."""
 
+CHALLENGE_LIMIT = 4096
+"""Bytes of a server's challenge; PostgreSQL's has fewer than 100."""
+
 _NONCE = re.compile(r"[\x21-\x2b\x2d-\x7e]+", re.ASCII)
 _COUNT = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 
@@ -155,10 +158,12 @@ class ScramClient:
         """
         Read the server-first-message.
 
-        @raise ProtocolError: it is malformed, does not extend our nonce, asks
-            for an extension or for too many rounds
+        @raise ProtocolError: it is malformed or too long, does not extend our
+            nonce, asks for an extension or for too many rounds
         """
         self._expect(_State.FIRST_SENT)
+        if len(server_first) > CHALLENGE_LIMIT:
+            raise ProtocolError(f"a SCRAM challenge of {len(server_first)} bytes")
         text = _ascii(server_first)
         if text.startswith("m="):
             raise ProtocolError("the server asks for a SCRAM extension")

@@ -159,7 +159,7 @@ class ParserTests(SynchronousTestCase):
         self.assertRaises(ProtocolError, messages.parse_data_row, body[:-1])
 
     def test_lies(self) -> None:
-        """Lengths that are negative, too long or too short are refused."""
+        """Lengths that are negative, too long or too short are refused (CVE-2026-4427)."""
         lies: list[tuple[Callable[[bytes], object], bytes]] = [
             (messages.parse_data_row, b"\0\1\xff\xff\xff\xfe"),
             (messages.parse_data_row, b"\0\1\x80\0\0\0"),

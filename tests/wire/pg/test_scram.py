@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.errors import LocalProtocolError, ProtocolError
-from proxyd.wire.pg.scram import ITERATIONS_LIMIT, ScramClient, prepare_password
+from proxyd.wire.pg.scram import (
+    CHALLENGE_LIMIT,
+    ITERATIONS_LIMIT,
+    ScramClient,
+    prepare_password,
+)
 from tests.wire.pg.scram_server import ScramServer
 
 NONCE = "rOprNGfwEbeRWgbNEkqO"
@@ -141,6 +146,20 @@ class HostileServerTests(SynchronousTestCase):
         ):
             with self.subTest(challenge=challenge[:40]):
                 self.assertRaises(ProtocolError, self.begun().read_challenge, challenge)
+
+    def test_longest_challenge(self) -> None:
+        """One at the limit is taken, a longer one is not (CVE-2026-6665)."""
+        nonce = "abcdefghijklmnopqrstuvwx"
+        rest = len(f"r={nonce},s=c2FsdA==,i=4096")
+        for size, good in ((CHALLENGE_LIMIT, True), (CHALLENGE_LIMIT + 1, False)):
+            client = ScramClient("pencil", nonce)
+            client.first()
+            said = f"r={nonce}{'x' * (size - rest)},s=c2FsdA==,i=4096".encode()
+            self.assertEqual(len(said), size)
+            if good:
+                client.read_challenge(said)
+            else:
+                self.assertRaises(ProtocolError, client.read_challenge, said)
 
     def test_mandatory_extension(self) -> None:
         """An extension that we would have to know is refused by its name."""
