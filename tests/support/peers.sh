@@ -11,7 +11,7 @@
 set -u
 
 folder=$1
-programs='psql pgbench pg_dump pg_restore pgbouncer'
+programs='psql pgbench pg_dump pg_restore pgbouncer sshd ssh ssh-add ssh-agent ssh-keygen'
 
 missing() {
     for program in $programs; do
@@ -23,6 +23,8 @@ package_of() {
     # pgbench is in the server's package; the numbered packages have the programs themselves.
     case $1 in
         pgbouncer) echo pgbouncer ;;
+        sshd) echo openssh-server ;;
+        ssh | ssh-*) echo openssh-client ;;
         pgbench) numbered 'postgresql-[0-9]+' ;;
         *) numbered 'postgresql-client-[0-9]+' ;;
     esac

@@ -1,0 +1,226 @@
+"""
+A real OpenSSH server on loopback, and the keys that it and its clients have.
+
+Run as an ordinary user (C{nobody}, where the tests run as root), so that it
+needs no user of its own and no C{/run/sshd}; forwarding is all that it does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import getpass
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from twisted.trial.unittest import SkipTest
+
+from tests.support.daemon import free_port
+from tests.support.deadlines import wait_until
+
+START_SECONDS = 30.0
+NOBODY = "nobody"
+LISTENING = "Server listening on"
+
+
+def program(name: str) -> str:
+    """
+    The path of one of OpenSSH's programs.
+
+    @raise SkipTest: it is not on this machine
+    """
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found is None:
+        raise SkipTest(f"{name} (OpenSSH) is not on this machine")
+    return found
+
+
+def account() -> str:
+    """The user as whom the server runs, and as whom its clients log in."""
+    return NOBODY if os.getuid() == 0 else getpass.getuser()
+
+
+def make_key(path: Path, *words: str, passphrase: str = "") -> Path:
+    """
+    Make a key pair.
+
+    @param words: more of ssh-keygen's words; C{-t ed25519} without any
+    @return: the private key's path
+    """
+    kind = words or ("-t", "ed25519")
+    command = [program("ssh-keygen"), "-q", "-N", passphrase, "-C", "test", "-f", str(path), *kind]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return path
+
+
+@functools.cache
+def shared_keys() -> Path:
+    """A folder with keys made once: C{client} and the servers' C{host_TYPE}."""
+    folder = Path(tempfile.mkdtemp(prefix="proxyd-keys-"))
+    make_key(folder / "client")
+    for kind in ("ed25519", "ecdsa"):
+        make_key(folder / f"host_{kind}", "-t", kind)
+    make_key(folder / "host_rsa", "-t", "rsa", "-b", "2048")
+
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+class Sshd:
+    """
+    One server, stopped by the C{with} statement or L{stop}.
+
+    @param options: lines of sshd_config, which come first and so win
+    @param keys: public keys that may log in
+    @param host_keys: types of the host keys that it shows
+    @param environment: more of its environment
+    """
+
+    def __init__(
+        self,
+        *options: str,
+        keys: Sequence[Path] = (),
+        host_keys: Sequence[str] = ("ed25519", "ecdsa", "rsa"),
+        before: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.host = "127.0.0.1"
+        self.port = 0
+        self.user = account()
+        self.folder = Path(tempfile.mkdtemp(prefix="proxyd-sshd-"))
+        self._options = options
+        self._keys = list(keys) or [shared_keys() / "client.pub"]
+        self._host_keys = host_keys
+        self._before = list(before)
+        self._environment = dict(environment or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Sshd:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+        self.remove()
+
+    @property
+    def client_key(self) -> Path:
+        """A private key that may log in, unless others were given."""
+        return shared_keys() / "client"
+
+    def start(self) -> None:
+        """
+        Start, on the port of the last time, and wait until it listens.
+
+        @raise AssertionError: it does not; with its log
+        """
+        binary = program("sshd")
+        self.port = self.port or free_port()
+        config = self._write()
+        owner = self._own() if os.getuid() == 0 else {}
+        seen = self.log_text().count(LISTENING)
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._before, binary, "-D", "-e", "-f", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=os.environ | self._environment,
+                start_new_session=True,
+                **owner,
+            )
+        process = self._process
+
+        def listens() -> bool:
+            if process.poll() is not None:
+                raise AssertionError(f"sshd ended:\n{self.log_text()}")
+            return self.log_text().count(LISTENING) > seen
+
+        wait_until(listens, START_SECONDS, "sshd to listen")
+
+    def _own(self) -> dict[str, object]:
+        who = pwd.getpwnam(NOBODY)
+        for path in (self.folder, *self.folder.iterdir()):
+            os.chown(path, who.pw_uid, who.pw_gid)
+        return {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []}
+
+    def _write(self) -> Path:
+        lines = list(self._options)
+        for kind in self._host_keys:
+            copy = self.folder / f"host_{kind}"
+            shutil.copy(shared_keys() / copy.name, copy)
+            copy.chmod(0o600)
+            lines.append(f"HostKey {copy}")
+        authorized = self.folder / "authorized"
+        authorized.write_text("".join(key.read_text() for key in self._keys))
+        lines += [
+            f"ListenAddress {self.host}:{self.port}",
+            f"AuthorizedKeysFile {authorized}",
+            f"PidFile {self.folder / 'pid'}",
+            "StrictModes no",
+            "UsePAM yes",  # else it asks for the user's entry in shadow(5), which it can't read
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            "MaxStartups 200",
+            "LogLevel VERBOSE",
+            "UseDNS no",
+        ]
+        config = self.folder / "config"
+        config.write_text("\n".join(lines) + "\n")
+        return config
+
+    def host_key(self, kind: str = "ed25519") -> str:
+        """A host key's public half: its type and its text."""
+        return " ".join((shared_keys() / f"host_{kind}.pub").read_text().split()[:2])
+
+    def log_text(self) -> str:
+        """All it wrote so far."""
+        file = self.folder / "log"
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    def pids(self) -> list[int]:
+        """The server, and the processes that serve one connection each."""
+        assert self._process is not None
+        found = [self._process.pid]
+        for parent in found:
+            children = Path(f"/proc/{parent}/task/{parent}/children")
+            try:
+                found += [int(pid) for pid in children.read_text().split()]
+            except OSError:
+                pass  # ended meanwhile
+        return found
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the server and all that serve its connections a signal."""
+        for pid in self.pids():
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass  # ended meanwhile
+
+    def stop(self) -> None:
+        """End it and all its connections at once."""
+        process = self._process
+        if process is None:
+            return
+        if process.poll() is None:
+            self.signal(signal.SIGSTOP)  # so that nobody is born meanwhile
+            self.signal(signal.SIGKILL)
+        process.wait()
+        self._process = None
+
+    def remove(self) -> None:
+        """Remove its folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
