@@ -1,0 +1,1 @@
+"""The agent channel's bytes: JSON messages for simple agents, frames for fast ones."""

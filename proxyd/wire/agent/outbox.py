@@ -1,0 +1,141 @@
+"""
+What one side of a session has to send, and whose turn it is.
+
+Control first; then streams in turns (deficit round robin, RFC 8290 section 4.2,
+with new streams before old ones), so that a keystroke never waits behind
+megabytes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from proxyd.errors import ProtocolError
+from proxyd.wire.agent.frames import HEADER, LONGEST, Flag, Kind, frame
+from proxyd.wire.agent.stream import Stream
+
+QUANTUM = 16 * 1024
+"""Bytes that a stream sends before it is the next one's turn."""
+
+HIGH, LOW = 64 * 1024, 16 * 1024
+"""A stream with more than the first waiting to be sent is full until it is down to the second."""
+
+_CONTROL_LIMIT = 1024 * 1024
+
+
+class Outbox:
+    """
+    Frames and streams that wait to be sent.
+
+    @ivar drained: streams that were full and take more; whoever asks empties it
+    @ivar ended: streams whose last frame has been sent; whoever asks empties it
+    """
+
+    def __init__(self) -> None:
+        self.drained: list[Stream] = []
+        self.ended: list[Stream] = []
+        self.control_size = 0
+        self._control: deque[bytes] = deque()
+        self._fresh: deque[Stream] = deque()
+        self._ready: deque[Stream] = deque()
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to send."""
+        return bool(self._control or self._fresh or self._ready)
+
+    def say(self, data: bytes) -> None:
+        """
+        Send a frame before all data.
+
+        @raise ProtocolError: the peer makes us say more than it takes
+        """
+        self._control.append(data)
+        self.control_size += len(data)
+        if self.control_size > _CONTROL_LIMIT:
+            raise ProtocolError("the peer asks more than it takes answers")
+
+    def put(self, stream: Stream, data: bytes) -> bool:
+        """Queue data of a stream; False: it is full now."""
+        if data:
+            stream.queue.append(memoryview(data))
+            stream.queued += len(data)
+            self.enlist(stream)
+        stream.full = stream.full or stream.queued > HIGH
+        return not stream.full
+
+    def enlist(self, stream: Stream) -> None:
+        """Put a stream in the row of those that have something to send and may send it."""
+        if stream.listed or stream.held or stream.gone:
+            return
+        if (stream.queue and stream.credit > 0) or (
+            stream.finishing and not stream.queue and not stream.finished
+        ):
+            stream.listed = True
+            (self._fresh if stream.sent < QUANTUM else self._ready).append(stream)
+
+    def next_message(self, room: int = 64 * 1024) -> bytes:
+        """
+        The next WebSocket message to send; empty when there is nothing.
+
+        @param room: about how long it may get
+        """
+        parts: list[bytes | memoryview] = [*self._control]
+        size = self.control_size
+        self._control.clear()
+        self.control_size = 0
+        while size < room and (self._fresh or self._ready):
+            stream = (self._fresh or self._ready).popleft()
+            stream.listed = False
+            if not stream.gone:
+                size += self._turn(stream, parts, room - size)
+        return b"".join(parts)
+
+    def _turn(self, stream: Stream, parts: list[bytes | memoryview], room: int) -> int:
+        """Let a stream send its share; how many bytes that is."""
+        others = bool(self._fresh or self._ready)
+        share = QUANTUM if others else max(QUANTUM, room)
+        size = 0
+        while share > 0 and stream.queue and stream.credit > 0:
+            data = stream.queue[0]
+            take = min(len(data), share, stream.credit, LONGEST)
+            if take == len(data):
+                stream.queue.popleft()
+            else:
+                stream.queue[0] = data[take:]
+                data = data[:take]
+            stream.queued -= take
+            stream.credit -= take
+            stream.sent += take
+            share -= take
+            last = stream.finishing and not stream.queue
+            size += self._data(stream, data, last, parts)
+        if stream.finishing and not stream.queue and not stream.finished:
+            stream.finished = True
+            parts.append(frame(Kind.FIN, stream.id))
+            size += HEADER.size
+        if stream.finished:
+            self.ended.append(stream)
+        else:
+            self.enlist(stream)
+            if stream.full and stream.queued <= LOW:
+                stream.full = False
+                self.drained.append(stream)
+        return size
+
+    def _data(
+        self, stream: Stream, data: memoryview, last: bool, parts: list[bytes | memoryview]
+    ) -> int:
+        flags = 0
+        if stream.compressor is not None:
+            packed = stream.compressor.compress(bytes(data))
+            if packed is not None and len(packed) <= LONGEST:
+                flags, data = Flag.COMPRESSED, memoryview(packed)
+            elif packed is None:
+                stream.compressor = None
+        if last:
+            flags |= Flag.FIN
+            stream.finished = True
+        parts.append(HEADER.pack(Kind.DATA, flags, len(data), stream.id))
+        parts.append(data)
+        return HEADER.size + len(data)

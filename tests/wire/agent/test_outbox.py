@@ -1,0 +1,50 @@
+"""Tests for L{proxyd.wire.agent.outbox}; tests/wire/agent/test_mux.py has it at work."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from proxyd.wire.agent.frames import Kind, frame, frames_in
+from proxyd.wire.agent.outbox import HIGH, LOW, QUANTUM, Outbox
+from proxyd.wire.agent.stream import Stream
+
+MIB = 1024 * 1024
+
+
+class OutboxTests(SynchronousTestCase):
+    """Control first, new streams next, then turn by turn."""
+
+    def setUp(self) -> None:
+        self.outbox = Outbox()
+
+    def order(self, room: int = 64 * 1024) -> list[int]:
+        """The streams in the next message, in order."""
+        return [stream for _, _, stream, _ in frames_in(self.outbox.next_message(room))]
+
+    def test_order(self) -> None:
+        """A frame of control, then whoever has said little so far, then the others."""
+        old, new = Stream(2, MIB, MIB, 0.0), Stream(4, MIB, MIB, 0.0)
+        old.sent = QUANTUM
+        self.outbox.put(old, b"o" * QUANTUM)
+        self.outbox.put(new, b"n")
+        self.outbox.say(frame(Kind.PING, 0))
+        self.assertEqual(self.order(), [0, 4, 2])
+
+    def test_credit(self) -> None:
+        """Without credit a stream waits, and is back in the row when there is some."""
+        stream = Stream(2, MIB, 3, 0.0)
+        self.outbox.put(stream, b"abcdef")
+        self.assertEqual(self.outbox.next_message(MIB), frame(Kind.DATA, 2, b"abc"))
+        self.assertFalse(self.outbox.pending)
+        stream.credit = 10
+        self.outbox.enlist(stream)
+        self.assertEqual(self.outbox.next_message(MIB), frame(Kind.DATA, 2, b"def"))
+
+    def test_drained(self) -> None:
+        """A stream that was full is named when it is nearly empty."""
+        stream = Stream(2, MIB, MIB, 0.0)
+        self.assertFalse(self.outbox.put(stream, b"x" * (HIGH + 1)))
+        self.outbox.next_message(HIGH + 1 - LOW - QUANTUM)
+        self.assertEqual(self.outbox.drained, [])
+        self.outbox.next_message(MIB)
+        self.assertEqual(self.outbox.drained, [stream])
