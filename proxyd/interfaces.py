@@ -170,6 +170,9 @@ class IRevocable(Interface):
 class ITokens(Interface):
     """Whoever knows which tokens are good."""
 
+    def looks_like_token(password: bytes) -> bool:  # noqa: N805
+        """Whether a password has the shape of a token, good or not."""
+
     def check(token: bytes) -> Deferred[Grant]:  # noqa: N805
         """
         What a token allows.

@@ -164,14 +164,14 @@ class Grant:
     @param issuer: empty for our own secret
     @param database_id: what it opens
     @param expires_at: when its sessions end
-    @param users: names that may stand in the URL; C{token} always may
+    @param roles: names that may stand in the URL; C{token} always may
     """
 
     token_id: str
     issuer: str
     database_id: DatabaseId
     expires_at: float
-    users: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:

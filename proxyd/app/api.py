@@ -39,7 +39,7 @@ class Whole(Protocol):
         """All of it."""
 
     @property
-    def state(self) -> str:
+    def phase(self) -> str:
         """C{starting}, C{ready} or C{draining}."""
 
     @property
@@ -60,7 +60,7 @@ class DaemonOperations:
     @property
     def state(self) -> str:
         """C{starting}, C{ready} or C{draining}."""
-        return self._daemon.state
+        return self._daemon.phase
 
     @property
     def uptime(self) -> float:
@@ -182,8 +182,8 @@ class ApiRoom(Room):
         return [("api", where) for where in (*self.web.urls(), f"unix:{self.web.path}")]
 
     def _figures(self) -> Iterable[Figure]:
-        state = self._daemon.state
-        yield Figure("ready", "1 while clients are let in", float(state == "ready"))
+        phase = self._daemon.phase
+        yield Figure("ready", "1 while clients are let in", float(phase == "ready"))
         yield Figure("uptime_seconds", "Since the start", self._daemon.uptime)
         for kind, count in self._ground.sessions.counts().items():
             yield Figure("sessions", "Live sessions", count, {"kind": kind})

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from proxyd import __version__
 from proxyd.app.databases import Databases
 from proxyd.app.room import Ground, Line, Room
+from proxyd.app.state import State
 from proxyd.config.model import Config
 from proxyd.config.times import LINGER
 from proxyd.dial.direct import DirectDialer
@@ -72,7 +73,7 @@ class Daemon(OrderedService):
 
     @ivar config: the configuration in force
     @ivar rooms: what it consists of; a room may lean on those before it
-    @ivar state: C{starting}, C{ready} or C{draining}
+    @ivar phase: C{starting}, C{ready} or C{draining}
     """
 
     _log = Logger()
@@ -95,9 +96,10 @@ class Daemon(OrderedService):
         direct = DirectDialer(reactor, self.resolver)
         ground = Ground(reactor, environment, self.link, self.resolver, direct)
         self._began: float = reactor.seconds()
-        self.state = "starting"
-        self.databases = Databases(ground, config)
-        self.rooms: tuple[Room, ...] = (self.databases,)
+        self.phase = "starting"
+        self.state = State(ground, config)
+        self.databases = Databases(ground, config, self.state)
+        self.rooms: tuple[Room, ...] = (self.state, self.databases)
         if config.api is not None:
             # Its libraries take a while to import. It is the last: it offers what the others bring.
             from proxyd.app.api import ApiRoom
@@ -133,8 +135,8 @@ class Daemon(OrderedService):
 
     def _ready(self) -> None:
         """The reactor runs: whoever comes is served."""
-        if self.state == "starting":
-            self.state = "ready"
+        if self.phase == "starting":
+            self.phase = "ready"
             self.notify.ready(self._status())
 
     @property
@@ -149,7 +151,7 @@ class Daemon(OrderedService):
 
         Fires when nobody is left.
         """
-        self.state = "draining"
+        self.phase = "draining"
         self.notify.stopping("draining")
         leaving: Deferred[Any] = DeferredList(
             [room.drain() for room in self.rooms], consumeErrors=True
@@ -232,7 +234,6 @@ class Daemon(OrderedService):
             found.update(room.fixed(config))
         found["log.level"] = config.log.level
         found["log.format"] = config.log.format
-        found["state"] = config.state
         found["api"] = config.api is not None
         return found
 

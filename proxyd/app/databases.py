@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
 
 from proxyd.app.room import Ground, Line, Room
-from proxyd.config.model import Config, Connection
+from proxyd.app.state import State
+from proxyd.config import values
+from proxyd.config.model import Config, Connection, Postgres
+from proxyd.errors import StartError
 from proxyd.figures import Figure
 from proxyd.interfaces import ITokenSource
 from proxyd.net.certificates import own_certificate, state_directory
@@ -24,9 +28,12 @@ from proxyd.postgres.listener import PostgresListener
 from proxyd.postgres.pools import Pools, accounts_of
 from proxyd.postgres.server import Server
 from proxyd.postgres.session_source import PostgresSessions, listener_figures, pool_figures
+from proxyd.target import Target
 
 if TYPE_CHECKING:
     from proxyd.dial.aws.sources import AwsSources
+
+_log = Logger()
 
 _AWS_CALLS = 4
 """Calls to AWS at a time."""
@@ -51,9 +58,15 @@ class Databases(Room):
     @ivar listener: None where nothing asks for one
     """
 
-    def __init__(self, ground: Ground, config: Config) -> None:
-        """@raise StartError: a certificate can't be read"""
+    def __init__(self, ground: Ground, config: Config, state: State) -> None:
+        """
+        @param state: knows the tokens and the registered databases
+        @raise StartError: a certificate can't be read
+        """
         self._ground = ground
+        self._state = state
+        self._config = config
+        self._watching = False
         self.pools = Pools(ground.reactor, random.random)
         self._aws = Threads(ground.reactor, "aws", _AWS_CALLS)
         self._sources: AwsSources | None = None
@@ -68,8 +81,10 @@ class Databases(Room):
                 self._tls(config),
                 Directory({}),
                 self.pools,
+                state.tokens,
                 ground.sessions.next_number,
             )
+            state.announce(self._public)
             self.doors = (self.listener,)
             ground.sessions.add(PostgresSessions(self.listener))
 
@@ -80,11 +95,41 @@ class Databases(Room):
         tls = self._tls(config)
 
         def adopt() -> None:
+            self._config = config
+            self._follow_registered()
             self.pools.serve(servers, accounts)
             if self.listener is not None and config.postgres is not None:
                 self.listener.adopt(config.postgres, config.log, tls, Directory(servers))
 
         return adopt
+
+    def _follow_registered(self) -> None:
+        """Registered databases come and go while proxyd runs."""
+        if not self._watching:
+            self._watching = True
+            self._state.registered.watch(self._registered)
+
+    def _registered(self) -> None:
+        """Serve the registered databases that there are now; what is in use goes on."""
+        try:
+            servers = self._servers(self._config)
+            accounts = accounts_of(servers, self._source_of)
+        except StartError as error:
+            _log.error("registered databases are not followed: {problem}", problem=str(error))
+            return
+        self.pools.serve(servers, accounts)
+        if self.listener is None:
+            return
+        self.listener.directory = Directory(servers)
+        for session in self.listener.sessions:
+            if session.pool.settings.name not in servers:
+                session.revoke("its database was removed")
+
+    def _public(self) -> str:
+        """C{HOST:PORT} for connection strings."""
+        postgres = self._config.postgres
+        addresses = [] if self.listener is None else self.listener.addresses
+        return public_place(postgres, addresses)
 
     def open(self) -> None:
         """Open the PostgreSQL listener's sockets."""
@@ -182,9 +227,10 @@ class Databases(Room):
 
     def _servers(self, config: Config) -> dict[str, Server]:
         ground = self._ground
+        connections = {**config.connections, **self._state.registered.connections}
         return {
             name: Server(connection, ground.direct, ground.link, ground.reactor)
-            for name, connection in config.connections.items()
+            for name, connection in connections.items()
         }
 
     def _tls(self, config: Config) -> SSL.Context | None:
@@ -202,3 +248,22 @@ class Databases(Room):
             )
         # A client without a certificate is let through the handshake, so that it can be told.
         return server_context(certificate, key, client_ca=tls.client_ca, client_crl=tls.client_crl)
+
+
+def public_place(postgres: Postgres | None, addresses: Sequence[object]) -> str:
+    """
+    C{HOST:PORT} that connection strings name.
+
+    @param addresses: where the listener listens, as C{getsockname} says it
+    """
+    places = [one for one in addresses if isinstance(one, tuple)]
+    host, port = (str(places[0][0]), int(places[0][1])) if places else ("127.0.0.1", 6432)
+    public = None if postgres is None else postgres.public
+    if public is not None:
+        try:
+            host, port = values.host_and_port(public)
+        except values.BadValue:
+            host = public.strip("[]")  # PROXY_HOST, where the port was not known at load
+    elif host in ("0.0.0.0", "::"):
+        host = socket.gethostname()
+    return str(Target(host, port))

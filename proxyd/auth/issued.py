@@ -76,15 +76,15 @@ def grant_of(claims: Mapping[str, Any]) -> Grant:
     @raise TokenRefused: one is missing or of the wrong type
     """
     token_id = claims.get("token_id")
-    if not isinstance(token_id, str) or not 0 < len(token_id) <= 200:
-        raise TokenRefused(Refusal.BAD, "the claim token_id is missing or no text")
+    if not isinstance(token_id, str) or not 0 < len(token_id) <= 200 or not token_id.isprintable():
+        raise TokenRefused(Refusal.BAD, "the claim token_id is missing or no short text")
     if claims.get("type") != TYPE:
         raise TokenRefused(Refusal.BAD, f"the claim type is not {TYPE}")
-    users = claims.get("users", [])
-    if not isinstance(users, list) or not all(isinstance(user, str) for user in users):
-        raise TokenRefused(Refusal.BAD, "the claim users is no list of texts")
+    roles = claims.get("roles", [])
+    if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
+        raise TokenRefused(Refusal.BAD, "the claim roles is no list of texts")
     database_id = database_of(claims.get("database_id"))
-    return Grant(token_id, "", database_id, time_of(claims, "exp"), tuple(users))
+    return Grant(token_id, "", database_id, time_of(claims, "exp"), tuple(roles))
 
 
 def database_of(claim: object) -> DatabaseId:
@@ -99,6 +99,8 @@ def database_of(claim: object) -> DatabaseId:
         claim = int(claim[3:]) if claim.isascii() and len(claim) < 20 else None
     if isinstance(claim, bool) or not isinstance(claim, int | str) or not claim:
         raise TokenRefused(Refusal.BAD, "the claim database_id is missing, or no number or text")
+    if isinstance(claim, str) and not (len(claim) <= 200 and claim.isprintable()):
+        raise TokenRefused(Refusal.BAD, "the claim database_id is no short text")
     return claim
 
 

@@ -9,7 +9,7 @@ another node has just issued.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from urllib.parse import quote
 
 from twisted.application.service import Service
@@ -20,8 +20,9 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from proxyd.auth.issued import TYPE, OwnSecret, digest_of, grant_of, new_token_id
-from proxyd.auth.jws import read_token
+from proxyd.auth.jws import looks_like_token, read_token
 from proxyd.auth.memory import TokenMemory
+from proxyd.config.token_settings import TokenSettings
 from proxyd.interfaces import IRevocable, IStore, ITokens
 from proxyd.net.tasks import spawn
 from proxyd.records import (
@@ -48,29 +49,13 @@ _CLEANUP = 3600.0
 _WATCH = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class TokenSettings:
-    """
-    How tokens are treated.
-
-    @param ttl: seconds that a new token is good for
-    @param max_staleness: seconds for which a shared store may be silent
-    @param when_store_lost: then: refuse_new, end_sessions or keep
-    @param public: C{HOST:PORT} that connection strings name
-    """
-
-    ttl: float = 730 * 86400.0
-    max_staleness: float = 5.0
-    when_store_lost: str = "refuse_new"
-    public: str = "127.0.0.1:6432"
-
-
 @implementer(ITokens)
 class Tokens(Service):
     """
     All there is to do with tokens.
 
-    @ivar settings: may be replaced while it runs
+    @ivar settings: may be replaced while it runs, as may L{secret}
+    @ivar secret: what our own tokens are signed with
     """
 
     name = "tokens"
@@ -82,16 +67,18 @@ class Tokens(Service):
         secret: OwnSecret,
         settings: TokenSettings,
         connections: Callable[[], Collection[str]],
+        public: Callable[[], str] = lambda: "127.0.0.1:6432",
     ) -> None:
         """
-        @param secret: what our own tokens are signed with
         @param connections: the names of the configuration's connections that
             take tokens, as they are now
+        @param public: C{HOST:PORT} that connection strings name
         """
         self.settings = settings
         self._clock = clock
         self._store = store
-        self._secret = secret
+        self.secret = secret
+        self._public = public
         self._connections = connections
         self._memory = TokenMemory(clock)
         self._cleaning = LoopingCall(self._clean)
@@ -141,7 +128,7 @@ class Tokens(Service):
         database_id: DatabaseId,
         ttl: float | None = None,
         label: str = "",
-        users: Collection[str] = (),
+        roles: Collection[str] = (),
     ) -> Deferred[IssuedToken]:
         """
         Make a token.
@@ -149,11 +136,11 @@ class Tokens(Service):
         @param database_id: the number of a registered database, or the name of a
             connection that takes tokens
         @param ttl: seconds; None: as the configuration says
-        @param users: names that may stand in the URL beside C{token}
+        @param roles: names that may stand in the URL beside C{token}
         @return: fails with C{Unknown} (no such database), C{Invalid} (no such
             time, label or name) or C{StoreLost}
         """
-        return Deferred.fromCoroutine(self._issue(database_id, ttl, label, users))
+        return Deferred.fromCoroutine(self._issue(database_id, ttl, label, roles))
 
     def register(self, token: str, label: str = "") -> Deferred[TokenRecord]:
         """
@@ -185,17 +172,17 @@ class Tokens(Service):
     def connection_string(self, token: str, database_id: DatabaseId) -> str:
         """What a client pastes."""
         name = f"db_{database_id}" if isinstance(database_id, int) else quote(database_id, safe="")
-        return f"postgresql://token:{token}@{self.settings.public}/{name}"
+        return f"postgresql://token:{token}@{self._public()}/{name}"
 
     async def _issue(
-        self, database_id: DatabaseId, ttl: float | None, label: str, users: Collection[str]
+        self, database_id: DatabaseId, ttl: float | None, label: str, roles: Collection[str]
     ) -> IssuedToken:
         seconds = self.settings.ttl if ttl is None else ttl
         if not 1 <= seconds <= LONGEST_TTL:
             raise Invalid("ttl: from one second to a hundred years")
         self._check_label(label)
-        if not all(0 < len(user) <= 63 for user in users):
-            raise Invalid("users: each a name of 1 to 63 characters")
+        if not all(0 < len(role) <= 63 for role in roles):
+            raise Invalid("roles: each a name of 1 to 63 characters")
         self._check_connection(database_id)
         issued_at = self._now()
         expires_at = issued_at + int(seconds)
@@ -207,9 +194,9 @@ class Tokens(Service):
             "iat": issued_at,
             "exp": expires_at,
         }
-        if users:
-            claims["users"] = sorted(set(users))
-        token = self._secret.sign(claims)
+        if roles:
+            claims["roles"] = sorted(set(roles))
+        token = self.secret.sign(claims)
         digest = digest_of(token.encode())
         record = TokenRecord(token_id, "", digest, database_id, label, issued_at, expires_at)
         await self._store.add_token(record)
@@ -222,7 +209,7 @@ class Tokens(Service):
         raw = token.encode("utf-8", "surrogateescape")
         try:
             signed = read_token(raw)
-            self._secret.verify(signed)
+            self.secret.verify(signed)
             grant = grant_of(signed.claims)
         except TokenRefused as refused:
             raise Invalid(f"token: {refused}") from None
@@ -261,8 +248,8 @@ class Tokens(Service):
         return record
 
     def _check_label(self, label: str) -> None:
-        if len(label) > LONGEST_LABEL or "\0" in label:
-            raise Invalid(f"label: at most {LONGEST_LABEL} characters, no NUL")
+        if len(label) > LONGEST_LABEL or not label.isprintable():
+            raise Invalid(f"label: at most {LONGEST_LABEL} printable characters")
 
     def _check_connection(self, database_id: DatabaseId) -> None:
         """Registered databases are looked at by the store."""
@@ -270,6 +257,10 @@ class Tokens(Service):
             raise Unknown(f'there is no connection "{database_id}" that takes tokens')
 
     # For whoever lets clients in
+
+    def looks_like_token(self, password: bytes) -> bool:
+        """See L{ITokens}."""
+        return looks_like_token(password)
 
     def check(self, token: bytes) -> Deferred[Grant]:
         """See L{ITokens}."""
@@ -285,7 +276,7 @@ class Tokens(Service):
 
     async def _check(self, token: bytes) -> Grant:
         signed = read_token(token)
-        self._secret.verify(signed)
+        self.secret.verify(signed)
         grant = grant_of(signed.claims)
         if self._store_lost and self.settings.when_store_lost != "keep":
             raise TokenRefused(Refusal.STORE_LOST)

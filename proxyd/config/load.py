@@ -27,9 +27,9 @@ from proxyd.config.sections import (
     read_log,
     read_postgres,
     read_state,
-    warn_of_token_secret,
 )
 from proxyd.config.socks import read_socks
+from proxyd.config.tokens import read_tokens
 from proxyd.config.upstreams import read_upstreams
 from proxyd.errors import ConfigError
 
@@ -101,6 +101,7 @@ def _assembled(
     log = read_log(root, flags, report)
     drain_timeout = root.duration("drain_timeout", Config().drain_timeout, zero=True)
     postgres = read_postgres(root, variables, flags, report)
+    tokens = read_tokens(root, variables, report)
     connections = read_connections(root, variables, report, postgres)
     upstreams = read_upstreams(root)
     routes = read_routes(root, upstreams)
@@ -108,7 +109,6 @@ def _assembled(
     socks5 = read_socks(root, flags.socks5_listen, report)
     api = read_api(root)
     read_later(root, flags, report)
-    warn_of_token_secret(variables, report)
     root.close()
     if report.problems:
         raise ConfigError(report.problems)
@@ -120,6 +120,7 @@ def _assembled(
         log=log,
         drain_timeout=drain_timeout,
         postgres=postgres,
+        tokens=tokens,
         connections=connections,
         socks5=socks5,
         upstreams=upstreams,

@@ -16,6 +16,7 @@ from proxyd.config.api_model import Api
 from proxyd.config.certificate_rule import CertificateRule
 from proxyd.config.secrets import Secret
 from proxyd.config.times import PasswordTimes, ServerTimes, SessionTimes
+from proxyd.config.token_settings import TokenSettings
 from proxyd.config.ways import Socks5, Upstream
 from proxyd.errors import Problem
 from proxyd.rules.routes import DIRECT, Rule
@@ -76,6 +77,8 @@ class Postgres:
     The PostgreSQL listener.
 
     @param proxy_protocol: balancers whose PROXY header is believed
+    @param node: C{HOST:PORT} where the other nodes of a shared store reach this
+        listener; None: the first address it listens at
     @param public: what connection strings name, C{HOST:PORT} (C{HOST} alone
         where the port is only known once listening); None: the listener
     @param auth_timeout: seconds until a client must have logged in
@@ -84,6 +87,7 @@ class Postgres:
     listen: tuple[Listener, ...] = (Listener("127.0.0.1:6432", "tcp", "127.0.0.1", 6432),)
     proxy_protocol: tuple[Network, ...] = ()
     public: str | None = None
+    node: str | None = None
     tls: PostgresTls = PostgresTls()
     auth_timeout: float = 30.0
     max_clients: int = 10000
@@ -198,6 +202,7 @@ class Config:
     drain_timeout: float = 30.0
     postgres: Postgres | None = None
     connections: Mapping[str, Connection] = field(default_factory=dict)
+    tokens: TokenSettings = field(default_factory=TokenSettings)
     socks5: Socks5 | None = None
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
     routes: tuple[Rule, ...] = ()

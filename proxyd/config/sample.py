@@ -30,6 +30,7 @@ postgres:
   listen: ["127.0.0.1:6432"]
   # proxy_protocol: ["10.0.0.0/8"]     # an example: balancers whose PROXY header is believed
   # public: "db.example:6432"          # an example: what connection strings name
+  # node: "10.0.0.5:6432"              # an example: where other nodes of a shared store reach it
   # tls:                               # without a certificate proxyd makes itself one
   #   mode: prefer                     # disable | prefer | require | verify-full
   #   certificate: /etc/proxyd/tls.pem # an example
@@ -50,7 +51,9 @@ connections:
     # auth: backend                    # clients' passwords are tried on the server
                                        # trust: none is asked for, on loopback only
                                        # cert: by the client's certificate
-                                       # token | scram | oauth: not in this version yet
+                                       # token: a token that proxyd issued, or an issuer of below;
+                                       # [backend, token]: by the password's shape
+                                       # scram | oauth: not in this version yet
     # cert_map: [{cn: "app-*", user: app}]   # an example: which certificates are which users;
                                        # absent: the common name is the user's
     # allow: ["10.0.0.0/8"]            # an example: client addresses; absent: any
@@ -77,6 +80,21 @@ connections:
   #                                    # instead: an RDS IAM token for each login; lifetimes are
   #                                    # 14m and 10m with it; connection_timeout: 10s
 
+# tokens:
+#   secret: file:/etc/proxyd/jwt.key    # an example; or JWT_SECRET; absent: made and kept
+#   previous_secrets: []                # for rotation: what older tokens were signed with
+#   ttl: 730d                           # of a new token
+#   max_staleness: 5s                   # how long a shared store may be silent, and then:
+#   when_store_lost: refuse_new         # or end_sessions | keep
+#   issuers:                            # an example: others whose tokens let in
+#     - issuer: https://id.example
+#       audience: proxyd
+#       jwks_url: https://id.example/.well-known/jwks.json
+#       algorithms: [RS256, ES256, EdDSA]
+#       database_claim: database_id
+#       role_claim: sub
+#       ca: /etc/proxyd/id-ca.pem       # absent: the system's certificates
+
 # Not in this version yet; a file that has one of them is good, but proxyd does
-# not start with it: tokens, socks5, upstreams, routes, default, agents, api.
+# not start with it: socks5, upstreams, routes, default, agents, api.
 """

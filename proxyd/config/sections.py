@@ -19,7 +19,6 @@ LOG_LEVELS = ("debug", "info", "warn", "error", "critical")
 TLS_MODES = ("disable", "prefer", "require", "verify-full")
 
 LATER = (
-    "tokens",
     "socks5",
     "listen",
     "auth",
@@ -99,10 +98,12 @@ def read_postgres(
     default = Postgres()
     listen = _default_listen(root, variables, report)
     public: str | None = None
+    node: str | None = None
     postgres = default
     if section is not None:
         listen = _postgres_listen(section) or listen
         public = section.value("public", lambda text: _public(text))
+        node = section.value("node", lambda text: _public(text))
         postgres = Postgres(
             listen=listen,
             proxy_protocol=section.networks("proxy_protocol") or (),
@@ -123,6 +124,7 @@ def read_postgres(
         listen=listen,
         proxy_protocol=postgres.proxy_protocol,
         public=public or _announced(variables, listen, report),
+        node=node,
         tls=postgres.tls,
         auth_timeout=postgres.auth_timeout,
         max_clients=postgres.max_clients,
@@ -136,18 +138,6 @@ def read_later(root: Section, flags: Flags, report: Report) -> None:
             root.not_yet(name)
     if flags.socks5_listen is not None:
         report.not_yet("--socks5-listen")
-
-
-def warn_of_token_secret(variables: Variables, report: Report) -> None:
-    """Warn of a JWT_SECRET that does nothing yet, or is too short to be safe."""
-    secret = variables.get("JWT_SECRET")
-    if secret is None:
-        return
-    said = ["is set, but tokens are not in this version yet: nobody can log in by one"]
-    if len(secret.value.encode("utf-8", "surrogateescape")) < 32:
-        said.append("is shorter than 32 bytes, so it could be guessed")
-    for what in said:
-        report.warn(secret.name, what, secret.line, secret.file)
 
 
 def _state_url(text: str, root: Section) -> str:

@@ -36,11 +36,14 @@ class SessionTimes:
     @param probe_every: how often that is looked at from then on
     @param stop: how long the statements of ended sessions have to be cancelled
         when proxyd stops
+    @param farewell: how long a revoked client has to read its last words: all
+        is over within a second
     """
 
     goodbye: float = 10.0
     probe_every: float = 2.0
     stop: float = 3.0
+    farewell: float = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +66,6 @@ class PasswordTimes:
 
 LINGER = 5.0
 """How long a peer has to read our last words before its socket is reset."""
+
+STORE_ANSWER = 10.0
+"""How long the state store may take for anything it is asked."""

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from proxyd.net.end import End
 from proxyd.postgres.directory import Address, Place
+from proxyd.records import Grant
 from proxyd.target import Principal
 
 
@@ -20,12 +21,10 @@ class Term:
     """
     What ends a session before its client does.
 
-    @param token: the id of the token that let the client in
-    @param expires: when it is no longer good: seconds since the epoch
+    @param grant: of the token that let the client in
     """
 
-    token: str
-    expires: float
+    grant: Grant
 
 
 @dataclass(frozen=True, slots=True)

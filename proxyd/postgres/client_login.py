@@ -28,6 +28,8 @@ from proxyd.postgres.client_start import NotMeant, read_proxy_header, read_wish
 from proxyd.postgres.conversation import Conversation, Lost
 from proxyd.postgres.directory import Address, Place, lets_user_in
 from proxyd.postgres.settings import greet, greeting_of, read_settings
+from proxyd.postgres.token_login import told as told_of
+from proxyd.records import TokenRefused
 from proxyd.target import Principal
 from proxyd.wire.pg import messages
 from proxyd.wire.pg.errors import PgProtocolError
@@ -210,7 +212,10 @@ class ClientLogin:
     async def _admit(self, session: ClientSession, key_length: int) -> None:
         """Make the session and its client known; a server is leased if only it can tell."""
         conversation = self.conversation
-        self._listener.begun(session)
+        try:
+            self._listener.begun(session)
+        except TokenRefused as refused:
+            raise told_of(refused, session.principal) from None
         try:
             greeting = greeting_of(session.pool, session.settings)
             if greeting is None:

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from zope.interface import implementer
 
+from proxyd.interfaces import IRevocable
 from proxyd.net.end import End
 from proxyd.net.relay import join
 from proxyd.postgres.admission import Term
 from proxyd.postgres.answers import Fatal, lost_server, shutdown
 from proxyd.postgres.cancel import SHORT_KEY
 from proxyd.postgres.departure import Departure
+from proxyd.postgres.farewell import Farewell, needed, within_message
 from proxyd.postgres.leasing import Leasing, State
 from proxyd.postgres.pool import Pool
 from proxyd.postgres.settings import Greeting, Settings, retold
@@ -36,6 +39,7 @@ _log = Logger()
 _READY = messages.ready_for_query()
 
 
+@implementer(IRevocable)
 class ClientSession(Leasing):
     """
     A client that logged in.
@@ -272,6 +276,18 @@ class ClientSession(Leasing):
         """End the session now, whatever it is doing."""
         self.fail(shutdown(reason))
 
+    def revoke(self, reason: str) -> None:
+        """
+        End the session within a second: what let the client in is good no more.
+
+        The message under way is finished where that is possible in this time,
+        so that the client can read why; a client that does not read is cut off.
+        """
+        if self.state is State.CLOSED or not needed(self.end, self._lease):
+            self.kill(reason)
+        else:
+            self._close(reason, shutdown(reason).encode(), slowly=True)
+
     def cancel(self) -> Deferred[None]:
         """
         The client wants its statement stopped.
@@ -338,7 +354,8 @@ class ClientSession(Leasing):
         if self.state is not State.CLOSED:
             self._close(reason, b"")
 
-    def _close(self, reason: str, last_words: bytes | None) -> None:
+    def _close(self, reason: str, last_words: bytes | None, *, slowly: bool = False) -> None:
+        """@param slowly: see L{Farewell}"""
         self.state = State.CLOSED
         if self._departure is not None:
             self._departure.stop()
@@ -351,7 +368,11 @@ class ClientSession(Leasing):
         end.part(self)
         if lease is not None and not lease.server.end.closed:
             lease.server.end.talk(lease.server.conversation)
-        if last_words is None:
+        if slowly:
+            middle, lease = (lease, None) if within_message(lease) else (None, lease)
+            listener, words = self._listener, last_words or b""
+            listener.see_off(Farewell(end, middle, words, self._give_back, listener.seen_off))
+        elif last_words is None:
             end.abort()
         elif last_words or end.pending:
             end.close(last_words)

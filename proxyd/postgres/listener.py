@@ -16,6 +16,7 @@ from twisted.logger import Logger, LogLevel
 
 from proxyd.config.model import Log, Postgres
 from proxyd.errors import StartError
+from proxyd.interfaces import ITokens
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.end import End
 from proxyd.net.link import Link
@@ -28,6 +29,7 @@ from proxyd.postgres.cancel import CancelKeys
 from proxyd.postgres.client_login import ClientLogin
 from proxyd.postgres.client_session import ClientSession
 from proxyd.postgres.directory import Directory
+from proxyd.postgres.farewell import Farewell
 from proxyd.postgres.guesses import RATE, Guesses, place_of
 from proxyd.postgres.lease import Lease
 from proxyd.postgres.pools import Pools
@@ -64,9 +66,13 @@ class PostgresListener(Service):
         tls: SSL.Context | None,
         directory: Directory,
         pools: Pools,
+        tokens: ITokens | None = None,
         next_number: Callable[[], int] | None = None,
     ) -> None:
-        """@param next_number: gives a session's number, used once; None: they are counted here"""
+        """
+        @param tokens: knows which tokens are good, and ends their sessions
+        @param next_number: gives a session's number, used once; None: they are counted here
+        """
         self._reactor = reactor
         self.link = link
         self.clock = link.clock
@@ -74,7 +80,8 @@ class PostgresListener(Service):
         self.tls = tls
         self.directory = directory
         self.pools = pools
-        self.ways = ways(Verifier(self.clock, settings.password_times))
+        self.tokens = tokens
+        self.ways = ways(Verifier(self.clock, settings.password_times), tokens)
         self.keys: CancelKeys[ClientSession] = CancelKeys()
         self.guesses = Guesses()
         self.ready = False
@@ -97,6 +104,7 @@ class PostgresListener(Service):
         self._silent: dict[ClientLogin, None] = {}
         self._asked: dict[ClientLogin, None] = {}
         self._spoken: set[ClientLogin] = set()
+        self._farewells: dict[Farewell, None] = {}
         self._finishing: dict[Lease, None] = {}
         self._stopped: Deferred[None] | None = None
         self._empty: list[Deferred[None]] = []
@@ -221,6 +229,8 @@ class PostgresListener(Service):
             self._break_off(login)
         for session in list(self._sessions):
             session.kill(reason)
+        for farewell in list(self._farewells):
+            farewell.stop()
 
     # Clients that are logging in
 
@@ -341,7 +351,13 @@ class PostgresListener(Service):
             self._stopped.callback(None)
 
     def begun(self, session: ClientSession) -> None:
-        """A client logged in."""
+        """
+        A client logged in.
+
+        @raise TokenRefused: its token was revoked meanwhile
+        """
+        if session.term is not None and self.tokens is not None:
+            self.tokens.attach(session.term.grant, session)
         self._sessions[session] = None
         session.pool.clients += 1
         if self.log_debug:
@@ -357,6 +373,8 @@ class PostgresListener(Service):
         """A session is over: the one line that says so."""
         if session.pid:
             self.keys.forget(session.pid)
+        if session.term is not None and self.tokens is not None:
+            self.tokens.detach(session.term.grant, session)
         if session in self._sessions:
             del self._sessions[session]
             self.received += session.end.received
@@ -375,6 +393,15 @@ class PostgresListener(Service):
             reason=reason,
         )
         self._look_empty()
+
+    def see_off(self, farewell: Farewell) -> None:
+        """A client that was revoked hears its last words."""
+        self._farewells[farewell] = None
+        farewell.begin(self.clock, self.times.farewell)
+
+    def seen_off(self, farewell: Farewell) -> None:
+        """It has, or will not."""
+        self._farewells.pop(farewell, None)
 
     def _look_empty(self) -> None:
         if self.draining and not self._sessions:

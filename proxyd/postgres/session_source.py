@@ -43,17 +43,18 @@ class PostgresSessions:
 
 
 def _shown(session: ClientSession) -> Session:
+    term = session.term
     return Session(
         number=session.number,
         kind=PostgresSessions.kind,
         principal=session.principal,
         target=session.database,
         state=session.state.name.lower(),
-        token_id=None,
+        token_id=None if term is None else term.grant.token_id,
         received=session.end.received,
         sent=session.end.sent,
         began=session.began,
-        kill=session.kill,
+        kill=session.revoke,
     )
 
 

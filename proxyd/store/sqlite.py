@@ -57,6 +57,17 @@ class SqliteStore(ServedStore):
         self._worker.start()
         return self._worker.call(self._open)
 
+    def open_now(self) -> Deferred[None]:
+        """
+        Open it at once, before the reactor runs: until L{start} every call is answered at once.
+        """
+        self._worker.go_ahead()
+        return self._worker.call(self._open)
+
+    def start(self) -> None:
+        """The reactor runs: go on in a thread."""
+        self._worker.start()
+
     def close(self) -> Deferred[None]:
         """See L{IStore}."""
         closing = self._worker.call(self._close)
@@ -106,7 +117,7 @@ class SqliteStore(ServedStore):
             raise StoreLost(f"{self._path}: {error}") from error
         if rows.changes:
             # Ahead of the answer, and also where nobody waits for that any more.
-            self._reactor.callFromThread(self.tell, rows.changes)
+            self._worker.tell(lambda: self.tell(rows.changes))
         return result
 
     def _open(self) -> None:
@@ -151,7 +162,9 @@ class SqliteStore(ServedStore):
             os.close(file)
 
     def _connected(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_BUSY, isolation_level=None)
+        connection = sqlite3.connect(
+            self._path, timeout=_BUSY, isolation_level=None, check_same_thread=False
+        )
         try:
             self._check(connection)
             connection.execute("PRAGMA journal_mode = WAL")

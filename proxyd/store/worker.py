@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, execute, fail
 from twisted.python.failure import Failure
 
 from proxyd.records import StoreLost
@@ -27,6 +27,9 @@ class Worker:
     Answers come in the order of the calls. A call has a deadline: when it is
     over the caller is told L{StoreLost}, and C{interrupt} called, so that the
     thread does not hang for ever.
+
+    Before the reactor runs nobody can wait for a thread: after L{go_ahead} calls
+    are done at once, by the caller itself, until L{start}.
     """
 
     def __init__(
@@ -49,11 +52,16 @@ class Worker:
         self._queue: queue.Queue[tuple[Callable[[], Any], Deferred[Any]] | None]
         self._queue = queue.Queue(waiting)
         self._closed = True
+        self._ahead = False
         self._thread = threading.Thread(target=self._run, name=f"proxyd-{name}", daemon=True)
+
+    def go_ahead(self) -> None:
+        """From now on do what is asked for at once, without the thread."""
+        self._closed, self._ahead = False, True
 
     def start(self) -> None:
         """Begin."""
-        self._closed = False
+        self._closed = self._ahead = False
         self._thread.start()
 
     def call(self, work: Callable[[], T]) -> Deferred[T]:
@@ -66,6 +74,8 @@ class Worker:
         """
         if self._closed:
             return fail(StoreLost("the store is closed"))
+        if self._ahead:
+            return execute(work)
         done: Deferred[T] = Deferred()
         try:
             self._queue.put_nowait((work, done))
@@ -73,10 +83,18 @@ class Worker:
             return fail(StoreLost("the store has too much to do"))
         return done.addTimeout(self._deadline, self._reactor, self._too_late)
 
+    def tell(self, work: Callable[[], object]) -> None:
+        """In the thread: have the reactor do something, before it hears of later answers."""
+        if self._ahead:
+            work()
+        else:
+            self._reactor.callFromThread(work)
+
     def stop(self) -> Deferred[None]:
         """Finish what was asked for, and end; fires then, or when the deadline is over."""
         ended: Deferred[None] = Deferred()
-        if self._closed:
+        if self._closed or self._ahead:
+            self._closed = True
             ended.callback(None)
             return ended
         last = self.call(lambda: None)

@@ -186,6 +186,7 @@ class SessionStub:
     def __init__(self, daemon: Daemon) -> None:
         (self.pool,) = daemon.databases.pools
         self.drains = 0
+        self.term = None
 
     def drain(self) -> None:
         """It should go, and does not."""

@@ -27,8 +27,8 @@ class ClaimsTests(SynchronousTestCase):
 
     def test_good(self) -> None:
         """All that is needed, and the names that may stand in the URL."""
-        grant = grant_of({**GOOD, "users": ["ann"]})
-        self.assertEqual((grant.database_id, grant.expires_at, grant.users), (5, 1000.0, ("ann",)))
+        grant = grant_of({**GOOD, "roles": ["ann"]})
+        self.assertEqual((grant.database_id, grant.expires_at, grant.roles), (5, 1000.0, ("ann",)))
 
     def test_bad(self) -> None:
         """What is missing or of another type is refused."""
@@ -46,8 +46,8 @@ class ClaimsTests(SynchronousTestCase):
             {"exp": -1},
             {"exp": 1e300},
             {"exp": float("nan")},
-            {"users": "ann"},
-            {"users": [1]},
+            {"roles": "ann"},
+            {"roles": [1]},
         ):
             with self.assertRaises(TokenRefused, msg=str(wrong)):
                 grant_of({**GOOD, **wrong})

@@ -13,7 +13,8 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from proxyd.auth.issued import OwnSecret
-from proxyd.auth.tokens import Tokens, TokenSettings
+from proxyd.auth.tokens import Tokens
+from proxyd.config.token_settings import TokenSettings
 from proxyd.interfaces import IRevocable, ITokens
 from proxyd.records import Conflict, Invalid, Refusal, TokenRefused, Unknown
 from proxyd.store.memory import MemoryStore
@@ -101,7 +102,7 @@ class TokensTests(SynchronousTestCase):
         for ttl in (0, -1, 1e12, float("nan")):
             self.failureResultOf(self.tokens.issue("orders", ttl), Invalid)
         self.failureResultOf(self.tokens.issue("orders", label="x" * 201), Invalid)
-        self.failureResultOf(self.tokens.issue("orders", users=[""]), Invalid)
+        self.failureResultOf(self.tokens.issue("orders", roles=[""]), Invalid)
 
     def test_register(self) -> None:
         """A token made elsewhere with our secret is good once it was registered."""

@@ -261,8 +261,6 @@ class LaterTests(ReadingCase):
     def test_words(self) -> None:
         """Each loads, and is told as not in this version yet."""
         for keys, told in (
-            ("auth: token", "auth: token"),
-            ("auth: [backend, token]", "auth: token"),
             ("auth: scram", "auth: scram"),
             ("auth: oauth", "auth: oauth"),
             ("pool_mode: transaction", "pool_mode: transaction"),

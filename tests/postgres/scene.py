@@ -40,6 +40,7 @@ from proxyd.target import Principal, Target
 from tests.net.authority import made
 from tests.postgres.client import Client, until
 from tests.postgres.fakeserver import Backend, FakeServer
+from tests.postgres.tokens import known_tokens
 
 LINGER = 5.0
 ANN = Principal("ann", "192.0.2.9")
@@ -177,7 +178,14 @@ class SceneTestCase(TestCase):
         tls = settings.tls
         context = None if tls.mode == "disable" else client_tls(tls.client_ca, tls.client_crl)
         listener = self.listener = PostgresListener(
-            reactor, self.link, settings, Log(), context, Directory(servers), self.pools
+            reactor,
+            self.link,
+            settings,
+            Log(),
+            context,
+            Directory(servers),
+            self.pools,
+            known_tokens(self.clock),
         )
         listener.open()
         listener.startService()

@@ -10,6 +10,7 @@ from proxyd.config.times import PasswordTimes
 from proxyd.postgres.authentication import ways
 from proxyd.postgres.backend_login import Verifier
 from proxyd.postgres.directory import Directory
+from tests.postgres.tokens import known_tokens
 
 
 class WaysTests(SynchronousTestCase):
@@ -17,7 +18,12 @@ class WaysTests(SynchronousTestCase):
 
     def test_each_word(self) -> None:
         """There is a way for every word that a connection may say, and for names of nothing."""
-        table = ways(Verifier(Clock(), PasswordTimes()))
+        table = ways(Verifier(Clock(), PasswordTimes()), known_tokens())
         for word in AUTHS_NOW:
             self.assertIn((word,), table)
         self.assertIn(Directory({}).auth_for(None), table)
+        self.assertIn(("backend", "token"), table)
+
+    def test_without_tokens(self) -> None:
+        """Where nobody knows tokens there is no way by one."""
+        self.assertNotIn(("token",), ways(Verifier(Clock(), PasswordTimes())))

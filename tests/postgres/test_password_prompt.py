@@ -8,6 +8,7 @@ from proxyd.postgres.admission import Admission, Term
 from proxyd.postgres.answers import Fatal, wrong_password
 from proxyd.postgres.directory import Place
 from proxyd.postgres.password_prompt import ByPassword
+from proxyd.records import Grant
 from proxyd.target import Principal
 from proxyd.wire.pg.errors import PgProtocolError
 from proxyd.wire.pg.messages import authentication_cleartext
@@ -40,7 +41,7 @@ class ByPasswordTests(SynchronousTestCase):
     """One prompt, and one who is asked."""
 
     def setUp(self) -> None:
-        self.term = Term("t1", 12.0)
+        self.term = Term(Grant("t1", "", "shop", 12.0))
         self.tokens = Check("ey", "ey.good", Admission(Principal("role", "x"), self.term))
         self.server = Check("", "hush", Admission(ANN))
         self.way = ByPassword(self.tokens, self.server)

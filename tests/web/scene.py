@@ -201,7 +201,7 @@ class ApiTestCase(TestCase):
             Telling(self.metrics, lambda: described(self.routes)),
             Proxy(self.operations, registry),
             SessionsResource(registry, reactor),
-            Databases(registered),
+            Databases(lambda: registered),
             TokensResource(self.tokens),
         ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from proxyd.postgres.registered import (
@@ -39,7 +39,8 @@ _REGISTER = closed(
 class Databases:
     """C{/api/databases}."""
 
-    def __init__(self, registered: Registered) -> None:
+    def __init__(self, registered: Callable[[], Registered]) -> None:
+        """@param registered: gives the databases; they are there when the first call comes"""
         self._registered = registered
 
     def routes(self) -> Sequence[Route]:
@@ -76,18 +77,18 @@ class Databases:
     async def register(self, call: Call) -> Answer:
         """Register one."""
         body = call.body
-        found = await self._registered.register(body["name"], body["dsn"], body.get("password"))
+        found = await self._registered().register(body["name"], body["dsn"], body.get("password"))
         return Answer(201, _row(found))
 
     async def list(self, call: Call) -> Answer:
         """All of them."""
-        found = await self._registered.listed()
+        found = await self._registered().listed()
         return Answer(value={"databases": [_row(one) for one in found]})
 
     async def remove(self, call: Call) -> Answer:
         """Forget one."""
         database_id = call.path["database_id"]
-        await self._registered.remove(database_id)
+        await self._registered().remove(database_id)
         return Answer(value={"database_id": database_id})
 
 

@@ -59,7 +59,7 @@ _ISSUE = closed(
             ],
         },
         "label": text("What you call it", least=0, most=LONGEST_LABEL),
-        "users": {
+        "roles": {
             "type": "array",
             "items": text(most=63),
             "maxItems": 100,
@@ -127,7 +127,7 @@ class TokensResource:
             }
             return Answer(201, value)
         issued = await self._tokens.issue(
-            _database(body["database_id"]), _seconds(body.get("ttl")), label, body.get("users", ())
+            _database(body["database_id"]), _seconds(body.get("ttl")), label, body.get("roles", ())
         )
         value = {
             "token": issued.token,
@@ -161,7 +161,7 @@ def _check(body: Any) -> None:
     if "token" in body:
         problems = [
             Wrong(name, "says the token itself: leave it out")
-            for name in ("database_id", "ttl", "users")
+            for name in ("database_id", "ttl", "roles")
             if name in body
         ]
     else:

@@ -141,6 +141,11 @@ class Scanner:
         """Whether the last byte seen was the last one of a message."""
         return self._need == 0
 
+    @property
+    def left(self) -> int:
+        """How many bytes of the message under way have not come yet."""
+        return self._need
+
     def scan(self, data: bytes | bytearray | memoryview, size: int) -> int:
         """
         Look at the next bytes.

@@ -19,13 +19,13 @@ class TokensTests(ApiTestCase):
 
     async def test_issued(self) -> None:
         """The token is shown once, in a string to paste, and opens what was asked for."""
-        heard = await self.issue(label="ann", ttl="30d", users=["ann"])
+        heard = await self.issue(label="ann", ttl="30d", roles=["ann"])
         self.assertEqual(heard.status, 201)
         value = heard.value
         self.assertIn(f"token:{value['token']}@", value["connection_string"])
         self.assertTrue(value["connection_string"].endswith("/orders"))
         grant = await self.tokens.check(value["token"].encode())
-        self.assertEqual((grant.token_id, grant.users), (value["token_id"], ("ann",)))
+        self.assertEqual((grant.token_id, grant.roles), (value["token_id"], ("ann",)))
         listed = await self.ask("GET", "/api/tokens")
         self.assertNotIn(value["token"].encode(), listed.body)
         (row,) = listed.value["tokens"]
@@ -96,7 +96,7 @@ class TokensTests(ApiTestCase):
             "token_id": "large",
             "type": "database_access",
             "exp": int(reactor.seconds()) + 600,
-            "users": ["u" * 40] * 1000,
+            "roles": ["u" * 40] * 1000,
         }
         token = jwt.encode(claims, JWT_SECRET, "HS256")
         self.assertGreater(len(token), 55_000)

@@ -1,0 +1,175 @@
+"""What the daemon remembers: the state store, the tokens and the registered databases in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import unquote, urlsplit
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from proxyd.app.room import Ground, Room
+from proxyd.auth.issued import OwnSecret
+from proxyd.auth.tokens import Tokens
+from proxyd.config.model import Config
+from proxyd.config.times import STORE_ANSWER
+from proxyd.errors import StartError
+from proxyd.interfaces import IStore
+from proxyd.net.certificates import state_directory
+from proxyd.postgres.registered import Registered
+from proxyd.records import StoreError
+from proxyd.store.keys import kept_secret
+from proxyd.store.seal import Seal
+from proxyd.store.sqlite import SqliteStore
+from proxyd.target import Target
+from proxyd.web.route import Resource
+
+TOKEN_AUTHS = frozenset({"token", "oauth"})
+
+
+class State(Room):
+    """
+    The store, opened before anything else, and what is kept in it.
+
+    @ivar store: where all is kept
+    @ivar tokens: who may log in by a token
+    @ivar registered: the databases that were registered at run time
+    """
+
+    store: IStore
+    tokens: Tokens
+    registered: Registered
+
+    def __init__(self, ground: Ground, config: Config) -> None:
+        """Nothing is opened or read before L{prepare}."""
+        self._ground = ground
+        self._config = config
+        self._public: Callable[[], str] = lambda: ""
+        self._opened = False
+        self._store = SqliteStore(ground.reactor, self._path(config), STORE_ANSWER)
+        self.store = self._store
+        self.tokens = Tokens(
+            ground.reactor,
+            self.store,
+            OwnSecret(b""),
+            config.tokens,
+            self._token_connections,
+            lambda: self._public(),
+        )
+        self.inner = (_Opened(self._store), self.tokens)
+
+    def announce(self, public: Callable[[], str]) -> None:
+        """@param public: gives the C{HOST:PORT} that connection strings name"""
+        self._public = public
+
+    def prepare(self, config: Config) -> Callable[[], None]:
+        """
+        At the start the store is opened; at a reload the secrets of tokens are read again.
+
+        @raise StartError: the store can't be opened, or a secret not be read
+        """
+        secret = self._token_secret(config)
+        if not self._opened:
+            self._open(config)
+
+        def adopt() -> None:
+            self._config = config
+            self.tokens.secret = secret
+            self.tokens.settings = config.tokens
+
+        return adopt
+
+    def _open(self, config: Config) -> None:
+        """Open the store, and learn what is in it."""
+        self.registered = Registered(
+            self._ground.reactor, self.store, Seal(self._state_key(config)), _denies
+        )
+        _result(self._store.open_now())
+        self._opened = True
+        _result(self.registered.load())
+        _result(self.tokens.load())
+
+    def _token_connections(self) -> list[str]:
+        connections = self._config.connections
+        return [name for name, one in connections.items() if TOKEN_AUTHS.intersection(one.auth)]
+
+    def _token_secret(self, config: Config) -> OwnSecret:
+        given = config.tokens.secret
+        if given is None:
+            secret = kept_secret(self._directory(config), "jwt.key")
+        else:
+            secret = _encoded(given.read())
+            if not secret:
+                raise StartError(f"tokens.secret: {given.place} is empty")
+        return OwnSecret(secret, [_encoded(one.read()) for one in config.tokens.previous])
+
+    def _state_key(self, config: Config) -> bytes:
+        key = config.state.key
+        if key is None:
+            return kept_secret(self._directory(config), "state.key")
+        return _encoded(key.read())
+
+    def _directory(self, config: Config) -> str:
+        return state_directory(config.state, self._ground.environment)
+
+    def _path(self, config: Config) -> str:
+        url = urlsplit(config.state.url or "")
+        if url.scheme == "sqlite":
+            return os.path.abspath(unquote(url.path))
+        return os.path.join(self._directory(config), "state.sqlite")
+
+    def resources(self) -> Sequence[Resource]:
+        """The calls that manage databases and tokens."""
+        from proxyd.web.resources.databases import Databases
+        from proxyd.web.resources.tokens import TokensResource
+
+        # Registered databases are known once the store is open.
+        return (Databases(lambda: self.registered), TokensResource(self.tokens))
+
+    def fixed(self, config: Config) -> Mapping[str, object]:
+        """Where the state is kept."""
+        return {"state": config.state}
+
+
+class _Opened(Service):
+    """The store as a service: it goes on in its thread while the reactor runs."""
+
+    name = "store"
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+
+    def startService(self) -> None:
+        """Answer from a thread from now on."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._store.start()
+
+    def stopService(self) -> Deferred[None]:
+        """Finish what was asked for, and close."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return self._store.close()
+
+
+def _result(done: Deferred[None]) -> None:
+    """
+    What was done at once.
+
+    @raise StartError: it failed
+    """
+    failures: list[Failure] = []
+    done.addErrback(failures.append)
+    for failure in failures:
+        if isinstance(failure.value, StoreError):
+            raise StartError(f"state: {failure.value}") from None
+        failure.raiseException()
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _denies(target: Target) -> str | None:
+    """No rule yet."""
+    return None

@@ -1,0 +1,58 @@
+"""
+How tokens are treated, as values of the configuration; who reads them: L{proxyd.config.tokens}.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxyd.config.secrets import Secret
+
+ALGORITHMS = ("RS256", "ES256", "EdDSA")
+"""Signatures of outside issuers that are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """
+    Somebody else whose tokens let in.
+
+    @param issuer: what the claim C{iss} must be
+    @param audience: what the claim C{aud} must name: one of them
+    @param jwks_url: where its keys are had: https, or http on loopback
+    @param algorithms: of L{ALGORITHMS}
+    @param database_claim: the claim that names the database
+    @param role_claim: the claim that names the user (or a list of them) that
+        the token is good for
+    @param ca: the path of a file of certificates that its server's must be
+        signed by; None: those of the system
+    """
+
+    issuer: str
+    audience: tuple[str, ...]
+    jwks_url: str
+    algorithms: tuple[str, ...] = ALGORITHMS
+    database_claim: str = "database_id"
+    role_claim: str = "sub"
+    ca: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSettings:
+    """
+    The section C{tokens}.
+
+    @param secret: what our own tokens are signed with; None: made and kept in
+        the state directory
+    @param previous: what older ones may be signed with
+    @param ttl: seconds that a new token is good for
+    @param max_staleness: seconds for which a shared store may be silent
+    @param when_store_lost: then: refuse_new, end_sessions or keep
+    """
+
+    secret: Secret | None = None
+    previous: tuple[Secret, ...] = ()
+    ttl: float = 730 * 86400.0
+    max_staleness: float = 5.0
+    when_store_lost: str = "refuse_new"
+    issuers: tuple[Issuer, ...] = ()

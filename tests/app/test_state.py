@@ -1,0 +1,93 @@
+"""
+Tests of L{proxyd.app.state}.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted.logger import LogLevel
+
+from proxyd.config.model import State as StateSection
+from proxyd.config.secrets import Secret
+from proxyd.config.token_settings import TokenSettings
+from proxyd.errors import StartError
+from tests.app.built import DaemonTestCase, configuration, shop
+
+DSN = "postgresql://svc:hush@db.example/shop"
+
+
+class StateTests(DaemonTestCase):
+    """What the daemon remembers."""
+
+    def test_made(self) -> None:
+        """At the first start the file and its keys are made in the state directory."""
+        self.serving(configuration(shop()))
+        for name in ("state.sqlite", "jwt.key", "state.key"):
+            self.assertIn(name, os.listdir(self.state))
+
+    def test_registered(self) -> None:
+        """A database that is registered is served at once, and no more when it is removed."""
+        daemon = self.serving(configuration(shop()))
+        registered = daemon.state.registered
+        found = self.successResultOf(registered.register("crm", DSN, None))
+        listener = daemon.databases.listener
+        assert listener is not None
+        self.assertIsNotNone(listener.directory.find(found.client_name))
+        self.assertEqual(len(list(daemon.databases.pools)), 2)
+        self.reload(daemon, configuration(shop()))
+        self.assertIsNotNone(listener.directory.find(found.client_name))
+        self.successResultOf(registered.remove(found.database_id))
+        self.assertIsNone(listener.directory.find(found.client_name))
+        self.assertEqual(len(list(daemon.databases.pools)), 1)
+
+    def test_token_connections(self) -> None:
+        """A token is issued for a connection that takes tokens, and names where to connect."""
+        daemon = self.serving(
+            configuration(shop(auth=("backend", "token")), shop(name="orders", auth=("backend",)))
+        )
+        issued = self.successResultOf(daemon.state.tokens.issue("shop"))
+        self.assertTrue(issued.connection_string.endswith("@127.0.0.1:6432/shop"))
+        failure = self.failureResultOf(daemon.state.tokens.issue("orders"))
+        self.assertIn("takes tokens", str(failure.value))
+
+    def test_secret_again(self) -> None:
+        """At a reload the secrets are read again: so they are rotated."""
+        old, new = Secret("o" * 32, literal=True), Secret("n" * 32, literal=True)
+        take = shop(auth=("token",))
+        daemon = self.serving(configuration(take, tokens=TokenSettings(old)))
+        tokens = daemon.state.tokens
+        issued = self.successResultOf(tokens.issue("shop"))
+        self.reload(daemon, configuration(take, tokens=TokenSettings(new, (old,))))
+        self.successResultOf(tokens.check(issued.token.encode()))
+        self.reload(daemon, configuration(take, tokens=TokenSettings(new)))
+        self.failureResultOf(tokens.check(issued.token.encode()))
+
+    def test_secret_missing(self) -> None:
+        """A secret that can't be read ends the start, and changes nothing at a reload."""
+        gone = TokenSettings(Secret("file:/no/such/file"))
+        daemon = self.built(configuration(shop(), tokens=gone))
+        self.assertRaises(StartError, daemon.startService)
+        daemon = self.serving(configuration(shop(auth=("token",))))
+        issued = self.successResultOf(daemon.state.tokens.issue("shop"))
+        self.reload(daemon, configuration(shop(), tokens=gone))
+        self.assertIn("/no/such/file", "".join(self.logged(LogLevel.error)))
+        self.successResultOf(daemon.state.tokens.check(issued.token.encode()))
+
+    def test_empty_secret(self) -> None:
+        """Nobody signs with nothing."""
+        empty = TokenSettings(Secret("", literal=True))
+        daemon = self.built(configuration(shop(), tokens=empty))
+        self.assertRaises(StartError, daemon.startService)
+
+    def test_broken_file(self) -> None:
+        """A state file that is none ends the start with one line, and is left alone."""
+        path = Path(self.mktemp()) / "mine.sqlite"
+        path.parent.mkdir()
+        path.write_bytes(b"precious" * 100)
+        state = StateSection(f"sqlite:///{str(path.absolute()).lstrip('/')}")
+        daemon = self.built(configuration(shop(), state=state))
+        error = self.assertRaises(StartError, daemon.startService)
+        self.assertIn(str(path), str(error))
+        self.assertEqual(path.read_bytes(), b"precious" * 100)
