@@ -15,12 +15,11 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger, LogLevel
 
 from proxyd.config.model import Log, Postgres
-from proxyd.errors import StartError
 from proxyd.interfaces import ITokens
+from proxyd.net.acceptors import Acceptors
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.end import End
 from proxyd.net.link import Link
-from proxyd.net.listening import Acceptor, open_listener
 from proxyd.net.tasks import spawn
 from proxyd.postgres.answers import Fatal
 from proxyd.postgres.authentication import ways
@@ -93,7 +92,7 @@ class PostgresListener(Service):
         self.next_number = next_number or itertools.count(1).__next__
         self.received = 0
         self.sent = 0
-        self._acceptors: list[Acceptor] = []
+        self._acceptors = Acceptors(reactor, self._accepted, self.link)
         # A dict: it is half the size of a set where thousands are here.
         self._sessions: dict[ClientSession, None] = {}
         # None as long as nothing came.
@@ -135,7 +134,7 @@ class PostgresListener(Service):
     @property
     def addresses(self) -> list[object]:
         """Where it listens."""
-        return [acceptor.address for acceptor in self._acceptors if acceptor.is_open]
+        return self._acceptors.addresses
 
     # Service
 
@@ -145,11 +144,7 @@ class PostgresListener(Service):
 
         @raise StartError: one can't be opened
         """
-        for listener in self.settings.listen:
-            self._acceptors.append(
-                open_listener(self._reactor, listener, self._accepted, self.link)
-            )
-            _log.info("PostgreSQL clients are welcome at {place}", place=listener.text)
+        self._acceptors.open(self.settings.listen, "PostgreSQL clients")
 
     async def reopen(self) -> None:
         """
@@ -157,15 +152,7 @@ class PostgresListener(Service):
 
         @raise StartError: one could not be opened again; the others are
         """
-        problems = []
-        for acceptor in self._acceptors:
-            try:
-                await acceptor.reopen()
-            except StartError as error:
-                _log.error("{problem}", problem=str(error))
-                problems.append(str(error))
-        if problems:
-            raise StartError("; ".join(problems))
+        await self._acceptors.reopen()
 
     def adopt(
         self, settings: Postgres, log: Log, tls: SSL.Context | None, directory: Directory
@@ -200,9 +187,7 @@ class PostgresListener(Service):
         return done
 
     async def _stop(self) -> None:
-        for acceptor in self._acceptors:
-            await acceptor.stop()
-        self._acceptors.clear()
+        await self._acceptors.stop()
         self.abort("proxyd stops")
         # What their servers still do is cancelled, before the pools close under them.
         await self._leases_over()
