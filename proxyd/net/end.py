@@ -144,12 +144,19 @@ class End(Line):
         """Send a few bytes of our own, behind what waits already."""
         if self.subject is None:
             return
-        self._sent += len(data)
+        size = len(data)
+        self._sent += size
         if self._out:
             self._out += data
             return
-        sent = self._try_send(data)
-        if sent < len(data) and self.subject is not None:
+        try:
+            sent = self._carrier.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._lost(error)
+            return
+        if sent < size and self.subject is not None:
             self._out = bytes(data[sent:])
             self._watch()
             if self._peer is not None:

@@ -128,8 +128,9 @@ class Line:
 
     def resume(self) -> None:
         """Read again, as soon as what was read before could be sent on."""
-        self._paused &= ~ASKED
-        self._watch()
+        paused = self._paused = self._paused & ~ASKED
+        if paused or self._out or self._events != IN:
+            self._watch()
 
     def drop(self) -> None:
         """Close at once by FIN: the peer said goodbye, or we owe it nothing more."""
@@ -210,17 +211,6 @@ class Line:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
             self._paused = 0
-
-    def _try_send(self, data: bytes | memoryview) -> int:
-        """Send what the socket takes now; a lost socket is told to the subject."""
-        try:
-            sent = self._carrier.send(data)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            self._lost(error)
-            return 0
-        return sent
 
     def _flush(self) -> bool:
         """Send what waits; whether the End is still there."""

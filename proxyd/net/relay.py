@@ -37,7 +37,8 @@ def join(
         end._handler = carry if end._pace is None else _paced(end, carry)
         # A peer with bytes still waiting resumes its partner when they are sent.
         end._paused = FULL if peer._out else 0
-        end._watch()
+        if end._paused or end._out or end._events != IN:
+            end._watch()
 
 
 def _relay(end: End, peer: End) -> Callable[[int], None]:

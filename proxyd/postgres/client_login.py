@@ -53,6 +53,12 @@ def _parsed(host: str) -> tuple[Address, str, bool]:
     return address, str(address), address.is_loopback
 
 
+@lru_cache(maxsize=1024)
+def _principal(user: str, host: str) -> Principal:
+    """One value for all who come as the same: an idle client is to cost next to nothing."""
+    return Principal(intern(user), intern(host))
+
+
 class _HungUp(Exception):
     """The client went away when it was asked for a password: psql's first try does so."""
 
@@ -187,8 +193,7 @@ class ClientLogin:
         self._demand_tls()
         settings = read_settings(startup.parameters)
         name = intern(startup.parameters["database"])
-        # Shared by all who come as the same: an idle client is to cost next to nothing.
-        principal = Principal(intern(startup.parameters["user"]), self.host)
+        principal = _principal(startup.parameters["user"], self.host)
         place, admission = await self._authenticate(name, principal)
         principal = admission.principal
         listener.verified(self)

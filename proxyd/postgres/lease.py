@@ -152,8 +152,12 @@ class Lease:
             connection was closed: empty when it went back
         """
         self._finished = finished
-        if self.server.end.closed:
+        flow, end = self.flow, self.server.end
+        if end.closed:
             self._over("it was lost")
+        elif flow.reusable and not (self._cancelling or end.pending or end.held):
+            # As nearly all are left: there is nothing that L{_clear} would look for.
+            self._reset()
         elif self.busy:
             self.cancel().addCallback(lambda _: self._clear())
         elif self._cancelling:

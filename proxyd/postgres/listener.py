@@ -321,7 +321,8 @@ class PostgresListener(Service):
         self._forget(login)
         self._spoken.discard(login)
         self._deadlines.discard(login)
-        self._look_empty()
+        if self.draining:
+            self._look_empty()
 
     # Clients that are in
 

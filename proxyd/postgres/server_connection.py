@@ -263,7 +263,8 @@ class _Answer:
             data.startswith(usual.said) if self._more else data == usual.said
         ):
             self._server.parameters.update(usual.parameters)
-            self._server.conversation.put_back(data[len(usual.said) :])
+            if len(data) > len(usual.said):
+                self._server.conversation.put_back(data[len(usual.said) :])
             self._over(usual.answer, None)
             return
         self._size += len(data)
