@@ -17,7 +17,7 @@ from proxyd.app.databases import Databases
 from proxyd.app.room import Ground, Line, Room
 from proxyd.app.state import State
 from proxyd.config.model import Config
-from proxyd.config.times import LINGER
+from proxyd.config.times import LINGER, LONGEST_DIAL
 from proxyd.dial.direct import DirectDialer
 from proxyd.errors import ConfigError, StartError
 from proxyd.net.descriptors import check, raise_limit
@@ -93,7 +93,7 @@ class Daemon(OrderedService):
         self._read_again = reload
         self.link = Link(reactor, reactor, LINGER)
         self.resolver = Resolver(reactor)
-        direct = DirectDialer(reactor, self.resolver)
+        direct = DirectDialer(reactor, self.resolver, LONGEST_DIAL)
         ground = Ground(reactor, environment, self.link, self.resolver, direct)
         self._began: float = reactor.seconds()
         self.phase = "starting"

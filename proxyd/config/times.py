@@ -67,5 +67,12 @@ class PasswordTimes:
 LINGER = 5.0
 """How long a peer has to read our last words before its socket is reset."""
 
+LONGEST_DIAL = 3600.0
+"""
+When a dial is given up by the dialer itself.
+
+Whoever dials has a deadline of its own (C{connect_timeout}): this is for one who forgot.
+"""
+
 STORE_ANSWER = 10.0
 """How long the state store may take for anything it is asked."""

@@ -12,10 +12,12 @@ import ssl
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from proxyd.config.model import Config, Connection
 from proxyd.config.secrets import Secret
 from proxyd.errors import StartError
+from proxyd.net.pem import load_revocation_lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ def check_files(config: Config) -> list[Finding]:
         tls = config.postgres.tls
         found += _certificate("postgres.tls", "certificate", tls.certificate, "key", tls.key)
         found += _authorities("postgres.tls.client_ca", tls.client_ca)
+        found += _revocation_lists("postgres.tls.client_crl", tls.client_crl)
     for name, connection in config.connections.items():
         found += _connection(f"connections.{name}", connection)
     if _has_plain_secret(config):
@@ -91,6 +94,7 @@ def _connection(where: str, connection: Connection) -> Iterator[Finding]:
     root = said.get("sslrootcert")
     if root != "system":
         yield from _authorities(f"{where}.dsn: sslrootcert", root)
+    yield from _revocation_lists(f"{where}.dsn: sslcrl", said.get("sslcrl"))
 
 
 def _secret(where: str, secret: Secret) -> Iterator[Finding]:
@@ -139,6 +143,24 @@ def _authorities(where: str, path: str | None) -> Iterator[Finding]:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except (ssl.SSLError, ValueError, OSError):
         yield Finding(True, where, f"{path} holds no PEM certificates")
+
+
+def _revocation_lists(where: str, path: str | None) -> Iterator[Finding]:
+    """A file of revocation lists can be loaded, and none of them is outdated."""
+    if path is None:
+        return
+    try:
+        found = load_revocation_lists(path)
+    except StartError as error:
+        yield Finding(True, where, str(error))
+        return
+    now = datetime.now(UTC)
+    for revoked in found:
+        if revoked.next_update_utc is not None and revoked.next_update_utc < now:
+            issuer = revoked.issuer.rfc4514_string()
+            yield Finding(
+                True, where, f"{path}: the list of {issuer} is outdated: nobody of it is believed"
+            )
 
 
 def _private(where: str, path: str | None, why: str) -> Iterator[Finding]:

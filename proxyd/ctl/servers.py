@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from proxyd.config.model import Connection
-from proxyd.config.times import LINGER
+from proxyd.config.times import LINGER, LONGEST_DIAL
 from proxyd.dial.direct import DirectDialer
 from proxyd.errors import StartError
 from proxyd.net.link import Link
@@ -24,7 +24,7 @@ async def look_around(reactor: Any, connections: Mapping[str, Connection]) -> li
     """Look at the servers of all connections, one after the other."""
     link = Link(reactor, reactor, LINGER)
     resolver = Resolver(reactor)
-    dialer = DirectDialer(reactor, resolver)
+    dialer = DirectDialer(reactor, resolver, LONGEST_DIAL)
     resolver.startService()  # type: ignore[no-untyped-call]
     threads = Threads(reactor, "aws", 1)
     threads.startService()  # type: ignore[no-untyped-call]

@@ -85,10 +85,10 @@ class DirectDialer:
     @param reactor: opens sockets and measures time
     @param resolver: looks names up; it must be running
     @param timeout: seconds that one C{connect()} may take, its name look-up
-        and all addresses together
+        and all addresses together; whoever calls it may have fewer
     """
 
-    def __init__(self, reactor: IReactor, resolver: Resolver, timeout: float = 30.0) -> None:
+    def __init__(self, reactor: IReactor, resolver: Resolver, timeout: float) -> None:
         self._reactor = reactor
         self._resolver = resolver
         self._timeout = timeout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -16,6 +17,7 @@ from proxyd.config.model import Config, Connection, Dsn, Postgres, PostgresTls, 
 from proxyd.config.secrets import Secret
 from proxyd.ctl.live import Finding, check_all, check_files
 from proxyd.target import Target
+from tests.net.authority import made, revocation_list
 
 CONNECTION = Connection("a", Dsn((Target("db", 5432),), "svc"))
 """A connection that names no file and no variable."""
@@ -196,3 +198,20 @@ class LiveTests(SynchronousTestCase):
     def test_finding(self) -> None:
         """A finding reads as where and what."""
         self.assertEqual(str(Finding(True, "a.b", "is wrong")), "a.b: is wrong")
+
+    def test_revocation_lists(self) -> None:
+        """A list that can't be read, is none, or is outdated keeps everybody out."""
+        ca = made("test CA", ca=True)
+        good = self.file("good.pem", revocation_list(ca).decode())
+        old = self.file("old.pem", revocation_list(ca, ends=-timedelta(days=1)).decode())
+        none = self.file("none.pem", ca.pem.decode())
+        for path, what in ((good, ""), (old, "outdated"), (none, "is none"), ("/none", "No such")):
+            dsn = replace(CONNECTION.dsn, parameters={"sslcrl": path})
+            connections = {"a": replace(CONNECTION, dsn=dsn)}
+            tls = PostgresTls("verify-full", client_crl=path)
+            config = Config(connections=connections, postgres=Postgres(tls=tls))
+            found = {one.where: one.what for one in check_files(config)}
+            places = {"connections.a.dsn: sslcrl", "postgres.tls.client_crl"} if what else set()
+            self.assertEqual(set(found), places)
+            for text in found.values():
+                self.assertIn(what, text)

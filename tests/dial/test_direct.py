@@ -261,7 +261,7 @@ class SocketTests(TestCase):
         self.resolver = Resolver(reactor)  # type: ignore[arg-type]
         self.resolver.startService()
         self.addCleanup(self.resolver.stopService)
-        self.dialer = DirectDialer(reactor, self.resolver)  # type: ignore[arg-type]
+        self.dialer = DirectDialer(reactor, self.resolver, 30.0)  # type: ignore[arg-type]
 
     def listen(self) -> int:
         """A TCP listener of 127.0.0.1; its port."""

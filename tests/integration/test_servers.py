@@ -73,7 +73,7 @@ class RealTestCase(TestCase):
         self.link.start()
         self.resolver = Resolver(reactor)
         self.resolver.startService()
-        self.dialer = DirectDialer(reactor, self.resolver)
+        self.dialer = DirectDialer(reactor, self.resolver, 30.0)
 
     async def tearDown(self) -> None:
         """Nothing is left."""

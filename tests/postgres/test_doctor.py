@@ -72,7 +72,7 @@ class ExamineTests(TestCase):
         )
         source = Source(password or self.database.passwords[SERVICE])
         verifyObject(ITokenSource, source)
-        dialer = DirectDialer(reactor, self.resolver)
+        dialer = DirectDialer(reactor, self.resolver, 30.0)
         server = Server(connection, dialer, self.link, reactor)
         self.addCleanup(server._deadlines.stop)
         return Patient(server, Account(SERVICE, None, source=source), ())

@@ -33,6 +33,7 @@ from proxyd.postgres.pool import JITTER, Pool
 from proxyd.target import Target
 from proxyd.wire.pg.errors import ServerMessage
 from tests.postgres.client import until
+from tests.postgres.fakeserver import message, ready, text
 from tests.postgres.scene import SERVICE, SceneTestCase
 
 
@@ -880,6 +881,22 @@ class RealTests(SceneTestCase):
         pool.give_back(first)
         second = await pool.acquire()
         self.assertIsNot(second, first)
+
+    async def test_promoted(self) -> None:
+        """A connection to a standby that was promoted is replaced when a health check tells."""
+        self.fake.parameters |= {"in_hot_standby": "on", "default_transaction_read_only": "off"}
+        dsn = self.dsn(parameters={"target_session_attrs": "prefer-standby"})
+        pool = self.pool(self.connection(dsn=dsn, health_check_period=60.0))
+        server = await pool.acquire()
+        pool.give_back(server)
+        backend = await self.backend()
+        backend.server.answers[""] = (
+            message(b"S", text("in_hot_standby") + text("off")) + message(b"I") + ready()
+        )
+        self.clock.advance(60.0)
+        pool.tick(self.clock.seconds())
+        await until(lambda: self.fake.terminates, "the goodbye")
+        self.assertEqual((pool.total, pool.counters.max_lifetime_closed), (0, 1))
 
     async def test_health_check(self) -> None:
         """A server that hangs is found out by the check, at connect_timeout."""

@@ -466,7 +466,10 @@ class NameTests(ServerTestCase):
             parameters={"sslrootcert": root},
         )
         behind = Server(
-            self.connection(dsn=dsn), DirectDialer(reactor, self.resolver), self.link, self.clock
+            self.connection(dsn=dsn),
+            DirectDialer(reactor, self.resolver, 30.0),
+            self.link,
+            self.clock,
         )
         first = await Deferred.fromCoroutine(behind.login(SERVICE, "shop", {}, ANN))
         self.addCleanup(first.abort)
