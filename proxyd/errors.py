@@ -31,7 +31,8 @@ class DialFailure(Enum):
     """Why a target could not be reached, in the words of whoever dialled."""
 
     REFUSED = "connection refused"
-    UNREACHABLE = "host or network unreachable"
+    UNREACHABLE = "host unreachable"
+    NETWORK = "network unreachable"
     TIMEOUT = "timed out"
     NAME = "name not found"
     DENIED = "denied by a rule"

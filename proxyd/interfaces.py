@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from socket import socket
+from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
@@ -31,6 +33,7 @@ from proxyd.records import (
     ProxyRecord,
     TokenRecord,
 )
+from proxyd.rules.routes import Rule, Rules
 from proxyd.target import Finding, Principal, Target
 
 
@@ -53,6 +56,19 @@ class IDialer(Interface):
 
         @param target: where to go
         @param principal: for whom; a way may depend on it
+        """
+
+
+class ISocketEndpoint(IStreamClientEndpoint):
+    """An endpoint that can also give the socket itself, with nothing of Twisted's on it."""
+
+    def connect_socket(link: Any) -> Deferred[socket]:  # noqa: N805
+        """
+        As C{connect}, but the caller sees to the deadline, and owns what it gets.
+
+        @param link: the L{Link<proxyd.net.link.Link>}, which waits for the
+            connection; the socket is not in it afterwards
+        @return: a non-blocking socket
         """
 
 
@@ -335,3 +351,44 @@ class ITokenSource(Interface):
 
     def examine() -> Deferred[Sequence[Finding]]:
         """Look at everything that a token needs; what is wrong is in the findings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """
+    A way that was found for a target, and not gone yet.
+
+    @param way: C{direct}, or the name of an upstream
+    @param rule: which route says so; None: the default
+    @param target: what was asked for, its host in its one form
+    @param addresses: where it will be dialled, each judged; none: the far side
+        of the way looks the name up
+    @param endpoint: makes the connection, as an L{IDialer}'s does
+    @param instance: says by which instance of the upstream it goes now
+    """
+
+    way: str
+    rule: Rule | None
+    target: Target
+    addresses: tuple[str, ...]
+    endpoint: IStreamClientEndpoint
+    instance: Callable[[], str]
+
+
+class IRouter(IDialer):
+    """Whoever knows which way a target goes: the rules and the ways together."""
+
+    def find(target: Target, principal: Principal) -> Deferred[Passage]:  # noqa: N805
+        """
+        The way of a target.
+
+        Fails with L{DialError<proxyd.errors.DialError>} only: C{DENIED} by the
+        rules, C{NAME} where it had to be looked up here and was not found.
+        Cancelling it leaves nothing behind.
+        """
+
+    def goes_direct(user: str) -> bool:  # noqa: N805
+        """Whether anything goes the direct way for this user: what BIND and UDP need."""
+
+    def pac_rules() -> Rules:
+        """The routes in force, for a PAC file."""

@@ -8,13 +8,11 @@ not answered for a quarter of a second; the first that connects is taken
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 
-from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
@@ -37,8 +35,11 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from proxyd.dial.failures import summed_up, translated
+from proxyd.dial.sockets import SocketRace
 from proxyd.errors import DialError, DialFailure
-from proxyd.interfaces import IDialer
+from proxyd.interfaces import IDialer, ISocketEndpoint
+from proxyd.net.link import Link
 from proxyd.net.resolver import Address, Resolver
 from proxyd.target import Principal, Target
 
@@ -54,23 +55,6 @@ KEEPALIVE = (
 
 UNIX_PATH = 107
 """The most bytes that the path of a UNIX socket may have (unix(7), sun_path)."""
-
-_BY_NUMBER = {
-    errno.ECONNREFUSED: DialFailure.REFUSED,
-    errno.ENOENT: DialFailure.REFUSED,  # a UNIX socket that nobody has opened
-    errno.ETIMEDOUT: DialFailure.TIMEOUT,
-    errno.ENETUNREACH: DialFailure.UNREACHABLE,
-    errno.ENETDOWN: DialFailure.UNREACHABLE,
-    errno.EHOSTUNREACH: DialFailure.UNREACHABLE,
-    errno.EHOSTDOWN: DialFailure.UNREACHABLE,
-    errno.EADDRNOTAVAIL: DialFailure.UNREACHABLE,
-    errno.EAFNOSUPPORT: DialFailure.UNREACHABLE,
-    errno.EACCES: DialFailure.UNREACHABLE,
-    errno.EPERM: DialFailure.UNREACHABLE,  # so does a local firewall say no
-    errno.ECONNRESET: DialFailure.LOST,
-}
-
-_MOST_TELLING = (DialFailure.REFUSED, DialFailure.TIMEOUT, DialFailure.UNREACHABLE)
 
 
 class IReactor(IReactorCore, IReactorFromThreads, IReactorTCP, IReactorTime, IReactorUNIX):
@@ -95,7 +79,19 @@ class DirectDialer:
 
     def endpoint_for(self, target: Target, principal: Principal) -> IStreamClientEndpoint:
         """The way to a TCP or UNIX target; the same for everybody. See L{IDialer}."""
-        return _Endpoint(self._reactor, self._resolver, target, self._timeout)
+        kind = _Endpoint if target.is_unix else _TcpEndpoint
+        return kind(self._reactor, self._resolver, target, self._timeout)
+
+    def endpoint_among(self, target: Target, addresses: Sequence[Address]) -> IStreamClientEndpoint:
+        """
+        The way to one of the addresses that a target was found to have.
+
+        Nothing is looked up again: what was judged is what is dialled.
+
+        @param target: for the texts of errors
+        @param addresses: at least one
+        """
+        return _TcpEndpoint(self._reactor, self._resolver, target, self._timeout, addresses)
 
 
 @implementer(IStreamClientEndpoint)
@@ -103,12 +99,18 @@ class _Endpoint:
     """The way to one target."""
 
     def __init__(
-        self, reactor: IReactor, resolver: Resolver, target: Target, timeout: float
+        self,
+        reactor: IReactor,
+        resolver: Resolver,
+        target: Target,
+        timeout: float,
+        addresses: Sequence[Address] | None = None,
     ) -> None:
         self._reactor = reactor
         self._resolver = resolver
         self._target = target
         self._timeout = timeout
+        self._addresses = addresses
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """See L{IDialer.endpoint_for} for what this promises."""
@@ -135,7 +137,9 @@ class _Endpoint:
                 raise
             except Exception as problem:
                 raise translated(problem, str(target)) from problem
-        addresses = await self._resolver.resolve(target.host, target.port)
+        addresses = self._addresses
+        if addresses is None:
+            addresses = await self._resolver.resolve(target.host, target.port)
         race = _Race(self._reactor, factory, interleaved(addresses), self._timeout)
         try:
             protocol = await race.run()
@@ -145,6 +149,20 @@ class _Endpoint:
             raise DialError(problem.failure, f"{target}: {problem.detail}") from problem
         tune(protocol)
         return protocol
+
+
+@implementer(ISocketEndpoint)
+class _TcpEndpoint(_Endpoint):
+    """The same to a TCP target, also for whoever needs no transport."""
+
+    def connect_socket(self, link: Link) -> Deferred[socket.socket]:
+        """See L{ISocketEndpoint}."""
+        if self._addresses is not None:
+            return SocketRace(link, self._addresses, STAGGER).run()
+        looking = self._resolver.resolve(self._target.host, self._target.port)
+        return looking.addCallback(
+            lambda found: SocketRace(link, interleaved(found), STAGGER).run()
+        )
 
 
 class _Race:
@@ -239,34 +257,3 @@ def tune(protocol: IProtocol) -> None:
     if isinstance(handle, socket.socket):
         for option, value in KEEPALIVE:
             handle.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-def translated(problem: BaseException | None, tried: str) -> DialError:
-    """
-    What Twisted or the system said about an attempt, in our words.
-
-    @param tried: the address, for the text
-    """
-    if isinstance(problem, DialError):
-        return problem
-    if isinstance(problem, (error.TimeoutError, error.TCPTimedOutError)):
-        return DialError(DialFailure.TIMEOUT, tried)
-    number = getattr(problem, "osError", None) or getattr(problem, "errno", None)
-    if isinstance(problem, error.ConnectionRefusedError):
-        number = errno.ECONNREFUSED
-    elif isinstance(problem, error.NoRouteError):
-        number = number or errno.ENETUNREACH
-    failure = _BY_NUMBER.get(number or 0, DialFailure.BROKEN)
-    if failure is DialFailure.REFUSED and number == errno.ECONNREFUSED:
-        return DialError(failure, tried)
-    said = os.strerror(number).lower() if number else type(problem).__name__
-    return DialError(failure, f"{tried}: {said}")
-
-
-def summed_up(problems: Sequence[DialError]) -> DialError:
-    """One error for all the addresses that were tried: the most telling failure, all texts."""
-    if len(problems) == 1:
-        return problems[0]
-    kinds = [problem.failure for problem in problems]
-    failure = next((kind for kind in _MOST_TELLING if kind in kinds), DialFailure.BROKEN)
-    return DialError(failure, "; ".join(problem.detail for problem in problems))

@@ -9,13 +9,21 @@ its own is lent it; any other gets a socket pair, whose far end is spliced to it
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, ISystemHandle
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IStreamClientEndpoint,
+    ISystemHandle,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from proxyd.interfaces import ISocketEndpoint
 from proxyd.net.end import End
 from proxyd.net.link import Link
 from proxyd.net.splice import Splice
@@ -75,7 +83,12 @@ class Held(Protocol):
             self._splice.way_lost(reason)
 
 
-HELD = Factory.forProtocol(Held)
+class _HeldFactory(Factory):
+    noisy = False
+    protocol = Held
+
+
+HELD = _HeldFactory()
 """What an endpoint is given to connect."""
 
 
@@ -85,6 +98,54 @@ def socket_of(transport: object) -> socket.socket | None:
         return None
     handle: Any = transport.getHandle()
     return handle if isinstance(handle, socket.socket) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """
+    A connection that was made.
+
+    @param end: the End on it, paused
+    @param local: host and port of our own side, as far as there is one
+    @param peer: of the other side; None: it is reached by a way that can't say
+    """
+
+    end: End
+    local: tuple[str, int]
+    peer: tuple[str, int] | None
+
+
+def reach(
+    link: Link, reactor: Any, endpoint: IStreamClientEndpoint, subject: Subject
+) -> Deferred[Reached]:
+    """
+    Connect, and get an End on it.
+
+    Fails as the endpoint does; the caller sees to the deadline. The End may be
+    closed already, where it was lost at once: its subject was told.
+
+    @param reactor: adopts the far end of a socket pair
+    """
+    if ISocketEndpoint.providedBy(endpoint):
+        sockets: Any = endpoint
+        connecting: Deferred[socket.socket] = sockets.connect_socket(link)
+        return connecting.addCallback(lambda sock: _on_socket(link, sock, subject))
+    held: Deferred[Any] = endpoint.connect(HELD)
+    return held.addCallback(lambda held: _on_transport(link, reactor, held, subject))
+
+
+def _on_socket(link: Link, sock: socket.socket, subject: Subject) -> Reached:
+    local, peer = sock.getsockname(), sock.getpeername()
+    return Reached(End(link, sock, None, subject, paused=True), local[:2], peer[:2])
+
+
+def _on_transport(link: Link, reactor: Any, held: Held, subject: Subject) -> Reached:
+    transport: Any = held.transport
+    sides = []
+    for side in (transport.getHost(), transport.getPeer()):
+        tcp = isinstance(side, IPv4Address | IPv6Address)
+        sides.append((side.host, side.port) if tcp else None)
+    return Reached(end_for(link, reactor, held, subject), sides[0] or ("0.0.0.0", 0), sides[1])
 
 
 def end_for(link: Link, reactor: Any, held: Held, subject: Subject) -> End:

@@ -100,6 +100,15 @@ class Line:
         return len(self._out)
 
     @property
+    def local_address(self) -> tuple[str, int]:
+        """Where the peer has reached us: host and port; empty and 0 by a UNIX socket."""
+        try:
+            name = self._socket.getsockname()
+        except OSError:
+            name = ""
+        return (str(name[0]), int(name[1])) if isinstance(name, tuple) else ("", 0)
+
+    @property
     def secure(self) -> Secure | None:
         """The TLS of this End, when it has one."""
         return self._secure

@@ -9,6 +9,7 @@ joined to whom, and every number of seconds is decided elsewhere.
 from __future__ import annotations
 
 import select
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from proxyd.net.deadlines import Deadlines
-from proxyd.net.line import IN, Line
+from proxyd.net.line import IN, OUT, Line
 
 if TYPE_CHECKING:
     from proxyd.net.end import End
@@ -39,6 +40,23 @@ class _Reader:
 
     def abort(self) -> None:
         """Whoever opened it closes it."""
+
+
+class _Dialled(_Reader):
+    """A socket that is being connected."""
+
+    __slots__ = ("_connected", "_link", "_socket")
+
+    def __init__(
+        self, link: Link, sock: socket.socket, connected: Callable[[socket.socket], None]
+    ) -> None:
+        self._link = link
+        self._socket = sock
+        self._connected = connected
+
+    def _handler(self, events: int) -> None:
+        self._link.await_no_more(self._socket)
+        self._connected(self._socket)
 
 
 @implementer(IReadDescriptor)
@@ -140,6 +158,27 @@ class Link:
         """Watch it no more; it is still open."""
         fd = reader.fileno()
         if isinstance(self._members.get(fd), _Reader):
+            del self._members[fd]
+            self._readers -= 1
+            if not self._epoll.closed:
+                self._epoll.unregister(fd)
+
+    def await_connected(
+        self, sock: socket.socket, connected: Callable[[socket.socket], None]
+    ) -> None:
+        """
+        Say when a socket that connects has done so, or has failed to; once.
+
+        It is then no business of the link's any more.
+        """
+        self._members[sock.fileno()] = _Dialled(self, sock, connected)
+        self._readers += 1
+        self._epoll.register(sock.fileno(), OUT)
+
+    def await_no_more(self, sock: socket.socket) -> None:
+        """Forget a socket that connects; it is still open."""
+        fd = sock.fileno()
+        if isinstance(self._members.get(fd), _Dialled):
             del self._members[fd]
             self._readers -= 1
             if not self._epoll.closed:

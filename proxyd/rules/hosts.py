@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from socket import inet_aton
 
@@ -37,6 +38,7 @@ class Host:
         return self.name or str(self.address)
 
 
+@lru_cache(maxsize=4096)
 def host_of(text: str) -> Host:
     """
     The host that a client named.
@@ -83,6 +85,7 @@ def embedded(address: Address) -> IPv4Address | None:
     return None
 
 
+@lru_cache(maxsize=4096)
 def delicate(address: Address) -> str:
     """What an address is that is denied unless a route names it; empty: nothing."""
     for one in (address, embedded(address)):

@@ -67,9 +67,11 @@ class Rule:
 
     def concerns(self, port: int, user: str) -> bool:
         """Whether it is for this port and this user, whatever the host is."""
-        if self.users and not any(glob(one).fullmatch(user) for one in self.users):
-            return False
-        return within(port, self.ports)
+        return self.is_for(user) and within(port, self.ports)
+
+    def is_for(self, user: str) -> bool:
+        """Whether it is for this user."""
+        return not self.users or any(glob(one).fullmatch(user) for one in self.users)
 
     def matching(self, host: Host, port: int, addresses: Iterable[Address]) -> Pattern | None:
         """The pattern that takes a host by its name or by one of these addresses."""
@@ -122,14 +124,21 @@ class Rules:
 
     @param default: the way of what no rule matches; None: denied
     @param own: this machine's addresses, which are as delicate as loopback
+    @param guarded: whether what is delicate is denied unless a route names it
     """
 
     def __init__(
-        self, rules: Sequence[Rule], default: str | None, own: Iterable[Address] = ()
+        self,
+        rules: Sequence[Rule],
+        default: str | None,
+        own: Iterable[Address] = (),
+        *,
+        guarded: bool = True,
     ) -> None:
         self.rules = tuple(rules)
         self.default = default
         self.own = frozenset(own)
+        self.guarded = guarded
 
     def decide(
         self, host: Host, port: int, user: str, addresses: Sequence[Address] = ()
@@ -142,9 +151,9 @@ class Rules:
         """
         decision = self._matched(host, port, user, addresses)
         if decision.way is None or host.address is None:
-            delicate = delicate_name(host.name) if decision.way is not None else ""
-            if delicate and not _names(decision.pattern, host):
-                return Decision(None, None, f"{host} is {delicate}, which no route names")
+            kind = delicate_name(host.name) if decision.way is not None and self.guarded else ""
+            if kind and not _names(decision.pattern, host):
+                return Decision(None, None, f"{host} is {kind}, which no route names")
             return decision
         return self._guarded(decision, host.address, host)
 
@@ -193,7 +202,7 @@ class Rules:
 
     def _guarded(self, decision: Decision, address: Address, host: Host) -> Decision:
         """The same decision, unless the address is delicate and no route names it."""
-        kind = self._delicate(address)
+        kind = self._delicate(address) if self.guarded else ""
         if not kind or _names(decision.pattern, host) or self._named(decision.pattern):
             return decision
         return Decision(None, None, f"{address} is {kind}, which no route names")

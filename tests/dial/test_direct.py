@@ -23,7 +23,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
-from proxyd.dial.direct import DirectDialer, interleaved, summed_up, translated
+from proxyd.dial.direct import DirectDialer, interleaved
+from proxyd.dial.failures import summed_up, translated
 from proxyd.errors import DialError, DialFailure
 from proxyd.interfaces import IDialer
 from proxyd.net.resolver import Address, Resolver
