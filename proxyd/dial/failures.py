@@ -49,7 +49,7 @@ def translated(problem: BaseException | None, tried: str) -> DialError:
     if isinstance(problem, error.ConnectionRefusedError):
         number = errno.ECONNREFUSED
     elif isinstance(problem, error.NoRouteError):
-        number = number or errno.ENETUNREACH
+        number = number or errno.EHOSTUNREACH
     failure = _BY_NUMBER.get(number or 0, DialFailure.BROKEN)
     if failure is DialFailure.REFUSED and number == errno.ECONNREFUSED:
         return DialError(failure, tried)

@@ -14,9 +14,8 @@ from proxyd.errors import DialError, DialFailure, ProtocolError
 from proxyd.interfaces import Passage
 from proxyd.net.end import End
 from proxyd.net.held import Reached, reach
-from proxyd.net.relay import join
 from proxyd.rules.routes import NO_LIMITS
-from proxyd.socks.allowances import Allowance, rates_of
+from proxyd.socks.joined import Joined
 from proxyd.socks.replies import Refused, reply_for
 from proxyd.target import Principal, Target
 from proxyd.wire.socks.front import Machine, handshake_for
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 _log = Logger()
 
 
-class SocksClient:
+class SocksClient(Joined):
     """
     A client, from its first byte to its end; the subject of its own End and of its target's.
 
@@ -39,46 +38,36 @@ class SocksClient:
     """
 
     __slots__ = (
-        "_allowances",
         "_counted",
         "_dial",
-        "_ends",
         "_handshake",
         "_late",
         "_listener",
         "_over",
-        "_sent_ends",
         "_work",
         "asked",
         "began",
-        "end",
         "instance",
         "number",
         "passage",
         "principal",
         "source",
-        "target",
     )
-
-    end: End
 
     def __init__(self, listener: SocksListener, source: str) -> None:
         """@param source: the client's address, for rules and logs"""
+        super().__init__()
         self._listener = listener
         self._handshake: Machine | None = None
         self._dial: Deferred[Any] | None = None
         self._work: Work | None = None
-        self._allowances: list[Allowance] = []
         self._counted = (0, 0)
-        self._ends = 0
         self._late = False
         self._over = False
-        self._sent_ends = 0
         self.source = source
         self.principal = Principal("", source)
         self.asked: Asked | None = None
         self.passage: Passage | None = None
-        self.target: End | None = None
         self.instance = ""
         self.number = 0
         self.began = 0.0
@@ -128,9 +117,6 @@ class SocksClient:
             self._hang_up(str(error))
             return
         self._serve(events)
-
-    def alerted(self, end: End) -> None:
-        """There is no flow to be alerted by."""
 
     def _serve(self, events: list[Event]) -> None:
         handshake = self._handshake
@@ -186,7 +172,7 @@ class SocksClient:
             if asked.command is Command.CONNECT:
                 dial = self.find(asked)
                 dial.addCallback(self._found)
-                dial.addCallbacks(self._reached, self._failed)
+                dial.addCallbacks(self._reached, self.dial_failed)
             else:
                 self._work = self._listener.work_for(self, asked)
                 self._work.begin()
@@ -196,7 +182,7 @@ class SocksClient:
     def _take(self, name: str, limits: Any) -> None:
         allowance = self._listener.allowances.of(name, limits)
         allowance.take()
-        self._allowances.append(allowance)
+        self.allowances.append(allowance)
 
     def find(self, asked: Asked) -> Deferred[Any]:
         """
@@ -213,10 +199,21 @@ class SocksClient:
         return dial
 
     def give_up(self) -> None:
-        """The dial takes too long."""
+        """The dial takes too long, or nobody comes."""
         self._late = True
-        if self._dial is not None:
+        if self._work is None and self._dial is not None:
             self._dial.cancel()
+        else:
+            self._refuse(self._said_late())
+
+    def _said_late(self) -> DialError:
+        seconds = self._listener.settings.connect_timeout
+        return DialError(DialFailure.TIMEOUT, f"{self.place}: no connection in {seconds:g} s")
+
+    def work_done(self) -> None:
+        """BIND's peer has come: what is left is a relay."""
+        self._work = None
+        self.dialled()
 
     def dialled(self) -> None:
         """The dial is over, well or badly."""
@@ -275,13 +272,7 @@ class SocksClient:
             target.write(early)
             if target.closed:
                 return
-        limited = self._allowances
-        up, down = rates_of(limited, 0), rates_of(limited, 1)
-        if up:
-            self.end.limit(up)
-        if down:
-            target.limit(down)
-        join(self.end, target, self, None, None)
+        self.carry(target)
 
     def answer(self, host: str, port: int) -> None:
         """Say yes, and carry nothing: a UDP association stands, or BIND listens."""
@@ -290,17 +281,17 @@ class SocksClient:
         self.end.write(self._handshake.data_to_send())
         self.end.resume()
 
-    def fail(self, problem: BaseException) -> None:
-        """What was asked for can't be done."""
-        self._refuse(problem)
+    def leave(self, why: str) -> None:
+        """It has not said in time what it wants."""
+        self._end_with(why)
+        self.end.drop()
 
-    def _failed(self, failure: Failure) -> None:
+    def dial_failed(self, failure: Failure) -> None:
+        """The target could not be reached: the client is told."""
         self.dialled()
         if isinstance(failure.value, CancelledError):
             if self._late:
-                seconds = self._listener.settings.connect_timeout
-                said = f"{self.place}: no connection in {seconds:g} s"
-                self._refuse(DialError(DialFailure.TIMEOUT, said))
+                self._refuse(self._said_late())
             return
         if not isinstance(failure.value, DialError | Refused):
             _log.failure("a dial failed", failure)
@@ -320,57 +311,17 @@ class SocksClient:
 
     # The end
 
-    def finished(self, end: End) -> None:
-        """One side sends no more."""
-        target = self.target
-        if target is None:
-            if self._work is None:
-                self._hang_up("it left")
-            else:
-                self.end.close()
-                self._end_with("closed by the client")
-            return
-        other = target if end is self.end else self.end
-        self._ends += 1
-        if self._ends == 2 and not (self.end.pending or target.pending):
-            self._close()
-            return
-        other.finish(lambda: self._sent_end(other))
-
-    def _sent_end(self, end: End) -> None:
-        """One direction is over, all of it sent."""
-        self._sent_ends += 1
-        if self._sent_ends == 2 or end.secure is not None:
-            self._close()
-
-    def _close(self) -> None:
-        """Both directions are over, or one is which can't end by itself."""
-        target = self.target
-        assert target is not None
-        self._end_with("closed")
-        for one in (self.end, target):
-            if one.secure is not None:
-                one.close()
-            else:
-                one.drop()
-
-    def gone(self, end: End, reason: str) -> None:
-        """One side is lost: the other is reset."""
-        if end is self.end:
-            why = f"client lost: {reason}"
+    def left(self) -> None:
+        """It sends no more: it gives up, or ends what else it asked for."""
+        if self._work is None:
+            self._hang_up("it left")
         else:
-            why = f"target lost: {reason}"
-        other = self.target if end is self.end else self.end
-        self._end_with(why)
-        if other is not None:
-            other.abort()
+            self.end.close()
+            self.over("closed by the client")
 
-    def kill(self, reason: str) -> None:
-        """End it now."""
-        self._end_with(reason)
-        self.end.abort()
-        if self.target is not None:
-            self.target.abort()
+    def over(self, why: str) -> None:
+        """It has ended."""
+        self._end_with(why)
 
     def _end_with(self, why: str, *, refused: bool = False) -> None:
         """It is over: once."""
@@ -384,7 +335,7 @@ class SocksClient:
             dial.cancel()
         if self._work is not None:
             self._work.stop()
-        for allowance in self._allowances:
+        for allowance in self.allowances:
             allowance.give_back(up, down)
         self._listener.ended(self, why, up, down, refused=refused)
 

@@ -22,11 +22,13 @@ from proxyd.net.link import Link
 from proxyd.net.listening import Acceptor, open_listener
 from proxyd.socks.accounts import Accounts
 from proxyd.socks.allowances import Allowances
+from proxyd.socks.bind import Bind
 from proxyd.socks.client import SocksClient, Work
 from proxyd.socks.pac import pac_text
 from proxyd.socks.replies import Refused
+from proxyd.socks.udp import UdpAssociation
 from proxyd.target import Target
-from proxyd.wire.socks.words import Asked, Login, Refusal
+from proxyd.wire.socks.words import Asked, Command, Login, Refusal
 
 _log = Logger()
 
@@ -74,7 +76,7 @@ class SocksListener(Service):
         self._next_number = next_number or itertools.count(1).__next__
         self._acceptors: list[Acceptor] = []
         self._deadlines: Deadlines[SocksClient] = Deadlines(
-            self.clock, settings.auth_timeout, lambda client: client.kill("too late")
+            self.clock, settings.auth_timeout, lambda client: client.leave("too late")
         )
         self.dials: Deadlines[SocksClient] = Deadlines(
             self.clock, settings.connect_timeout, SocksClient.give_up
@@ -164,7 +166,7 @@ class SocksListener(Service):
         if len(self._deadlines) > SILENT:
             oldest = self._deadlines.oldest
             if oldest is not None:
-                oldest.kill("too many silent connections")
+                oldest.leave("too many silent connections")
         if self._tls is not None:
             end.tls(self._tls, None, end.resume)
 
@@ -189,7 +191,11 @@ class SocksListener(Service):
 
         @raise Refused: nothing does
         """
-        raise Refused(Refusal.COMMAND, f"{asked.command.name} is not served")
+        if asked.command is Command.UDP:
+            return UdpAssociation(self, client, asked)
+        if self.settings.bind:
+            return Bind(self, client, asked)
+        raise Refused(Refusal.COMMAND, "BIND is not served: socks5.bind is not true")
 
     def begun(self, client: SocksClient) -> None:
         """A client has said where it wants to go."""
