@@ -18,6 +18,7 @@ REPLY_FOR = {
     DialFailure.TLS: Refusal.GENERAL,
     DialFailure.LOST: Refusal.HOST_UNREACHABLE,
     DialFailure.BROKEN: Refusal.GENERAL,
+    DialFailure.CREDENTIALS: Refusal.GENERAL,
 }
 
 

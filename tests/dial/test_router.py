@@ -97,7 +97,7 @@ class RouterTests(SynchronousTestCase):
         """A router with two ways beside the direct one."""
         resolver: Any = self.resolver
         ways: Any = {"far": self.far, "near": self.near}
-        direct = DirectDialer(MemoryReactorClock(), resolver)  # type: ignore[arg-type]
+        direct = DirectDialer(MemoryReactorClock(), resolver, 30.0)  # type: ignore[arg-type]
         return Router(Rules(rules, default), ways, direct, resolver, self.clock)
 
     def found(self, router: Router, host: str, port: int = 80) -> Passage:

@@ -137,7 +137,7 @@ class SocksCase(TestCase):
         self.link.start()
         self.resolver = Resolver(reactor)  # type: ignore[arg-type]
         self.resolver.startService()
-        self.direct = DirectDialer(reactor, self.resolver)  # type: ignore[arg-type]
+        self.direct = DirectDialer(reactor, self.resolver, PATIENCE)  # type: ignore[arg-type]
         self.listeners: list[SocksListener] = []
         self.targets = Targets()
         self.closing: list[Callable[[], object]] = [self.targets.close]
