@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -80,7 +80,8 @@ class Sshd:
     @param options: lines of sshd_config, which come first and so win
     @param keys: public keys that may log in
     @param host_keys: types of the host keys that it shows
-    @param environment: more of its environment
+    @param host: the address that it listens on
+    @param starter: words before its command, which then see to the user, too
     """
 
     def __init__(
@@ -88,18 +89,17 @@ class Sshd:
         *options: str,
         keys: Sequence[Path] = (),
         host_keys: Sequence[str] = ("ed25519", "ecdsa", "rsa"),
-        before: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
+        host: str = "127.0.0.1",
+        starter: Sequence[str] = (),
     ) -> None:
-        self.host = "127.0.0.1"
+        self.host = host
         self.port = 0
         self.user = account()
         self.folder = Path(tempfile.mkdtemp(prefix="proxyd-sshd-"))
         self._options = options
         self._keys = list(keys) or [shared_keys() / "client.pub"]
         self._host_keys = host_keys
-        self._before = list(before)
-        self._environment = dict(environment or {})
+        self._starter = list(starter)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Sshd:
@@ -129,17 +129,17 @@ class Sshd:
         binary = program("sshd")
         self.port = self.port or free_port()
         config = self._write()
-        owner = self._own() if os.getuid() == 0 else {}
+        user = self._own() if os.getuid() == 0 else None
         seen = self.log_text().count(LISTENING)
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._before, binary, "-D", "-e", "-f", str(config)],
+                [*self._starter, binary, "-D", "-e", "-f", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=os.environ | self._environment,
                 start_new_session=True,
-                **owner,
+                user=None if self._starter else user,
+                extra_groups=[] if user is not None and not self._starter else None,
             )
         process = self._process
 
@@ -150,11 +150,12 @@ class Sshd:
 
         wait_until(listens, START_SECONDS, "sshd to listen")
 
-    def _own(self) -> dict[str, object]:
+    def _own(self) -> int:
+        """Give all that it needs to the user as whom it runs."""
         who = pwd.getpwnam(NOBODY)
         for path in (self.folder, *self.folder.iterdir()):
             os.chown(path, who.pw_uid, who.pw_gid)
-        return {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []}
+        return who.pw_uid
 
     def _write(self) -> Path:
         lines = list(self._options)
