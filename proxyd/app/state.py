@@ -13,14 +13,17 @@ from twisted.python.failure import Failure
 from proxyd.app.room import Ground, Room
 from proxyd.auth.issued import OwnSecret
 from proxyd.auth.tokens import Tokens
+from proxyd.config.dsn import SCHEMES
 from proxyd.config.model import Config
 from proxyd.config.times import STORE_ANSWER
+from proxyd.config.token_settings import STORE_POLL
 from proxyd.errors import StartError
 from proxyd.interfaces import IStore
 from proxyd.net.certificates import state_directory
 from proxyd.postgres.registered import Registered
 from proxyd.records import StoreError
 from proxyd.store.keys import kept_secret
+from proxyd.store.postgres import PostgresStore
 from proxyd.store.seal import Seal
 from proxyd.store.sqlite import SqliteStore
 from proxyd.target import Target
@@ -48,7 +51,7 @@ class State(Room):
         self._config = config
         self._public: Callable[[], str] = lambda: ""
         self._opened = False
-        self._store = SqliteStore(ground.reactor, self._path(config), STORE_ANSWER)
+        self._store = self._made(config)
         self.store = self._store
         self.tokens = Tokens(
             ground.reactor,
@@ -114,11 +117,15 @@ class State(Room):
     def _directory(self, config: Config) -> str:
         return state_directory(config.state, self._ground.environment)
 
-    def _path(self, config: Config) -> str:
-        url = urlsplit(config.state.url or "")
-        if url.scheme == "sqlite":
-            return os.path.abspath(unquote(url.path))
-        return os.path.join(self._directory(config), "state.sqlite")
+    def _made(self, config: Config) -> SqliteStore | PostgresStore:
+        """The store that the configuration asks for, not opened."""
+        reactor, url = self._ground.reactor, config.state.url or ""
+        if url.startswith(SCHEMES):
+            return PostgresStore(reactor, url, STORE_ANSWER, STORE_POLL)
+        path = os.path.join(self._directory(config), "state.sqlite")
+        if url:
+            path = os.path.abspath(unquote(urlsplit(url).path))
+        return SqliteStore(reactor, path, STORE_ANSWER)
 
     def resources(self) -> Sequence[Resource]:
         """The calls that manage databases and tokens."""
@@ -138,7 +145,7 @@ class _Opened(Service):
 
     name = "store"
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: SqliteStore | PostgresStore) -> None:
         self._store = store
 
     def startService(self) -> None:

@@ -61,7 +61,6 @@ def read_state(root: Section, variables: Variables) -> State:
     key = root.secret("state_key")
     url = root.value("state", lambda text: _state_url(text, root))
     if url is not None and not url.startswith("sqlite:"):
-        root.not_yet("state", "a shared store")
         if key is None:
             root.wrong("state", "several nodes share this store: state_key must be given")
         tokens = root.section("tokens") if root.has("tokens") else None

@@ -56,3 +56,7 @@ class TokenSettings:
     max_staleness: float = 5.0
     when_store_lost: str = "refuse_new"
     issuers: tuple[Issuer, ...] = ()
+
+
+STORE_POLL = 0.4
+"""Seconds between two looks for changes in a shared store: a revocation reaches it in a second."""

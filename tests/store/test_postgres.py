@@ -1,0 +1,198 @@
+"""
+Tests of L{proxyd.store.postgres}, on a real server.
+"""
+
+from __future__ import annotations
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.trial.unittest import TestCase
+
+from proxyd.errors import StartError
+from proxyd.interfaces import IStore
+from proxyd.records import Change, Kind, StoreLost
+from proxyd.store.postgres import PostgresStore
+from tests.postgres.client import until
+from tests.store.contract import NOW, StoreContract, a_token
+from tests.support.database import SERVICE, shared_database
+
+DEADLINE = 60.0
+POLL = 0.05
+
+
+def fresh_database() -> str:
+    """An empty database; its DSN, with the password."""
+    database = shared_database()
+    name = "state"
+    with database.admin("postgres") as admin:
+        if not admin.query(f"SELECT 1 FROM pg_database WHERE datname = '{name}'"):
+            admin.query(f"CREATE DATABASE {name} OWNER {SERVICE}")
+        admin.query(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        admin.query(
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "
+            f"WHERE datname = '{name}'"
+        )
+    with database.admin(name) as admin:
+        admin.query("DROP SCHEMA IF EXISTS proxyd CASCADE")
+    password = database.passwords[SERVICE]
+    return f"postgresql://{SERVICE}:{password}@{database.host}:{database.port}/{name}"
+
+
+class PostgresStoreTests(StoreContract):
+    """The shared store keeps the contract."""
+
+    def make(self) -> IStore:
+        """A fresh database."""
+        return PostgresStore(reactor, fresh_database(), DEADLINE, POLL)
+
+
+del StoreContract
+
+
+class SharedTests(TestCase):
+    """Nodes that share a database."""
+
+    def setUp(self) -> None:
+        self.dsn = fresh_database()
+
+    def node(self, poll: float = POLL) -> PostgresStore:
+        """A node; not opened."""
+        store = PostgresStore(reactor, self.dsn, DEADLINE, poll)
+        self.addCleanup(store.close)
+        return store
+
+    def hearing(self, store: PostgresStore) -> list[Change]:
+        """What it is told."""
+        changes: list[Change] = []
+        store.watch(changes.append)
+        return changes
+
+    async def test_together(self) -> None:
+        """Three that start at once make the tables once, and hear of each other's changes."""
+        nodes = [self.node() for _ in range(3)]
+        await gatherResults([node.open() for node in nodes])
+        heard = [self.hearing(node) for node in nodes]
+        record = a_token("t", "o")
+        await nodes[0].add_token(record)
+        change = Change(Kind.TOKEN, ("", "t"), record)
+        for told in heard:
+            await until(lambda told=told: change in told, "the change")
+        await nodes[1].revoke_token("", "t", NOW)
+        for told in heard:
+            await until(lambda told=told: len(told) == 2, "the revocation")
+            assert told[1].record is not None
+
+    async def test_by_notification(self) -> None:
+        """A change is heard of without any poll."""
+        first, second = self.node(), self.node(poll=3600)
+        await first.open()
+        await second.open()
+        heard = self.hearing(second)
+        await first.add_token(a_token("t", "o"))
+        await until(lambda: heard, "the change")
+
+    def terminate(self, what: str) -> int:
+        """End the connections that did this last."""
+        with shared_database().admin() as admin:
+            name = self.dsn.rpartition("/")[2]
+            found = admin.value(
+                "SELECT count(pg_terminate_backend(pid, 60000)) FROM pg_stat_activity "
+                f"WHERE datname = '{name}' AND query LIKE '{what}' AND pid <> pg_backend_pid()"
+            )
+        return int(found or 0)
+
+    async def deafen(self, store: PostgresStore) -> None:
+        """End a node's listening, so that only looking tells it what is new."""
+        store._listening.stop()
+        thread = store._listening._thread
+        assert thread is not None
+        await until(lambda: not thread.is_alive(), "the listening thread's end")
+        await store.tokens()
+        await until(lambda: not store._asking, "its last look")
+
+    async def test_listener_lost(self) -> None:
+        """What is missed while the listening connection is lost is found by the poll."""
+        first, second = self.node(), self.node()
+        await first.open()
+        await second.open()
+        await self.deafen(second)
+        heard = self.hearing(second)
+        await first.add_token(a_token("t", "o"))
+        await until(lambda: heard, "the change")
+
+    async def test_listens_again(self) -> None:
+        """A listening connection that was cut is made anew."""
+        first, second = self.node(), self.node(poll=3600)
+        await first.open()
+        await second.open()
+        heard = self.hearing(second)
+        self.assertGreater(self.terminate("%"), 0)
+        await first.add_token(a_token("t", "o"))
+        await until(lambda: heard, "the change")
+
+    async def test_connection_cut(self) -> None:
+        """A cut connection is made anew; the next call is answered."""
+        store = self.node(poll=3600)
+        await store.open()
+        await store.add_token(a_token("t", "o"))
+        self.assertGreater(self.terminate("%"), 0)
+        self.assertEqual(len(await store.tokens()), 1)
+
+    async def test_silent(self) -> None:
+        """How long the store has been silent is known; when it answers again, too."""
+        store = self.node()
+        self.assertEqual(store.silent_for(), float("inf"))
+        await store.open()
+        self.assertLess(store.silent_for(), 30)
+        name = self.dsn.rpartition("/")[2]
+        with shared_database().admin("postgres") as admin:
+            admin.query(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            self.terminate("%")
+            await until(lambda: store.silent_for() > 0.3, "silence")
+            await self.assertFailure(store.tokens(), StoreLost)
+            admin.query(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        await until(lambda: store.silent_for() < 0.3, "an answer")
+
+    async def test_hanging(self) -> None:
+        """A call that hangs is given up, and the next one is answered."""
+        store = PostgresStore(reactor, self.dsn, 0.5, 3600)
+        self.addCleanup(store.close)
+        await store.open()
+        with shared_database().admin(self.dsn.rpartition("/")[2]) as admin:
+            admin.query("BEGIN; LOCK TABLE proxyd.state")
+            await self.assertFailure(store.add_token(a_token("t", "o")), StoreLost)
+            admin.query("ROLLBACK")
+        answered: Deferred[list[object]] = store.tokens()  # type: ignore[assignment]
+        self.assertEqual(await answered, [])
+
+    async def test_missed_too_much(self) -> None:
+        """A node that slept for longer than changes are kept reads all again."""
+        first, second = self.node(), self.node(poll=3600)
+        await first.open()
+        await second.open()
+        await self.deafen(second)
+        await first.add_token(a_token("t", "o"))
+        with shared_database().admin(self.dsn.rpartition("/")[2]) as admin:
+            admin.query("UPDATE proxyd.changes SET at = at - interval '2 hours'")
+        await first.add_token(a_token("t2", "o"))
+        heard = self.hearing(second)
+        second._poll()
+        await until(lambda: heard, "news")
+        self.assertEqual([one.kind for one in heard], [Kind.ALL])
+
+    async def test_newer(self) -> None:
+        """A store of a newer version is left alone."""
+        first = self.node()
+        await first.open()
+        with shared_database().admin(self.dsn.rpartition("/")[2]) as admin:
+            admin.query("UPDATE proxyd.schema_version SET version = 99")
+        error = await self.assertFailure(self.node().open(), StartError)
+        self.assertIn("its version is 99", str(error))
+
+    async def test_out_of_reach(self) -> None:
+        """A store that is not there is one line without the password."""
+        self.dsn = self.dsn.rpartition("/")[0] + "/nowhere"
+        error = await self.assertFailure(self.node().open(), StartError)
+        self.assertIn("nowhere", str(error))
+        self.assertNotIn("\n", str(error))
+        self.assertNotIn(shared_database().passwords[SERVICE], str(error))
