@@ -390,6 +390,9 @@ class Schedule:
     @ivar counts: how often what was seen
     """
 
+    person = Person
+    backend = Backend
+
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
         self.clock = Clock()
@@ -418,7 +421,7 @@ class Schedule:
             None, self.link, settings, Log(), None, Directory(servers), self.pools
         )
         self.listener.startService()
-        self.people = [Person(self, number) for number in range(chance.randint(2, 5))]
+        self.people = [self.person(self, number) for number in range(chance.randint(2, 5))]
         self._accidents = {
             self._kill: chance.choice((0, 0, 0, 1, 2)),
             self._cancel: chance.choice((0, 1, 3)),
@@ -428,7 +431,7 @@ class Schedule:
         }
 
     def _accept(self, wire: Wire) -> None:
-        self.backends.append(Backend(wire, 1000 + len(self.backends)))
+        self.backends.append(self.backend(wire, 1000 + len(self.backends)))
 
     # -- what happens
 
@@ -438,20 +441,20 @@ class Schedule:
 
         @raise Fault: somebody waits in vain
         """
-        waited = 0
         while True:
             if self.chance.random() < 0.03:
                 self._accident()
             if self._turn():
-                waited = 0
                 continue
             if not self._busy() and self._ended():
                 return
-            waited += 1
-            if waited > PATIENCE:
-                waiting = [(one.mark, one.ending) for one in self.people if not one.over]
-                raise Fault(f"nobody moves: {waiting} {self.listener.sessions}")
             self._wait()
+            if self.clock.seconds() > PATIENCE:
+                self._lose_patience()
+
+    def _lose_patience(self) -> None:
+        waiting = [(one.mark, one.ending) for one in self.people if not one.over]
+        raise Fault(f"they wait in vain: {waiting} {self.listener.sessions}")
 
     def _turn(self) -> bool:
         """Let one thing happen; False: nothing can."""

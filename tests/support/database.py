@@ -132,6 +132,7 @@ def shared_database(major: int | None = None) -> Database:
 def _start(binaries: Path, may_lack_tls: bool) -> Cluster:
     hba = [f"host all {OPEN_SERVICE} 127.0.0.1/32 trust"]
     settings = {"max_connections": "200", "log_min_messages": "fatal"}
+    settings["max_prepared_transactions"] = "5"
     try:
         cluster = Cluster(binaries=binaries, ssl=True, hba=hba, settings=settings)
         cluster.start()
