@@ -17,7 +17,11 @@ import click
 
 import proxyd
 from proxyd.ctl.check import check
+from proxyd.ctl.databases import databases
 from proxyd.ctl.init import init
+from proxyd.ctl.sessions import sessions
+from proxyd.ctl.status import status
+from proxyd.ctl.tokens import tokens
 from proxyd.errors import ConfigError, StartError
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
@@ -29,8 +33,8 @@ def proxyctl() -> None:
     """Check and look after proxyd."""
 
 
-proxyctl.add_command(check)
-proxyctl.add_command(init)
+for command in (check, init, status, databases, tokens, sessions):
+    proxyctl.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
