@@ -95,6 +95,19 @@ connections:
 #       role_claim: sub
 #       ca: /etc/proxyd/id-ca.pem       # absent: the system's certificates
 
+# The HTTP API, which proxyctl speaks to by its UNIX socket. Without this section
+# there is none of both. docs/howto-api.md tells what it can do.
+api:
+  # listen: ["127.0.0.1:8080"]         # an example; absent: the UNIX socket only
+  # tls:                               # needed where others than this machine reach it,
+  #   certificate: /etc/proxyd/api.pem # an example      or in so many words mode: disable
+  #   key: /etc/proxyd/api.key         # an example
+  # socket: /run/proxyd/api.sock       # an example; absent: api.sock in $RUNTIME_DIRECTORY, else
+                                       # beside the state
+  # admin_token: env:PROXYD_ADMIN_TOKEN    # an example; absent: made and kept
+  # metrics_token: file:/etc/proxyd/metrics.token   # an example: opens /metrics only
+  # hosts: [proxyd.example]            # an example: names in URLs, beside the listeners' addresses
+
 # Not in this version yet; a file that has one of them is good, but proxyd does
-# not start with it: socks5, upstreams, routes, default, agents, api.
+# not start with it: socks5, upstreams, routes, default, agents.
 """

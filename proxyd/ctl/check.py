@@ -102,8 +102,12 @@ def _as_json(problem: Problem) -> dict[str, Any]:
 
 def summary(config: Config) -> str:
     """In a few words, what proxyd would open."""
-    if config.postgres is None:
-        return "it opens nothing"
-    places = ", ".join(place.text for place in config.postgres.listen)
-    count = len(config.connections)
-    return f"PostgreSQL on {places}, {count} connection{'' if count == 1 else 's'}"
+    opened = []
+    if config.postgres is not None:
+        places = ", ".join(place.text for place in config.postgres.listen)
+        count = len(config.connections)
+        opened.append(f"PostgreSQL on {places}, {count} connection{'' if count == 1 else 's'}")
+    if config.api is not None:
+        places = ", ".join(place.text for place in config.api.listen) or "its UNIX socket"
+        opened.append(f"API on {places}")
+    return "; ".join(opened) or "it opens nothing"

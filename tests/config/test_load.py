@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SkipTest
 
+from proxyd.config.api_model import Api
 from proxyd.config.load import NO_FLAGS, Flags, from_environment, load, load_config
 from proxyd.config.model import Config, Postgres
 from proxyd.config.sample import SAMPLE
@@ -240,8 +241,8 @@ class ExampleTests(ReadingCase):
         self.assertEqual(list(config.connections), ["default"])
 
     def test_sample_names_every_key(self) -> None:
-        """Every key of a connection and of the listener stands in it."""
-        for owner in (Postgres, type(self.load(SAMPLE).connections["default"])):
+        """Every key of a connection, of the listener and of the API stands in it."""
+        for owner in (Postgres, Api, type(self.load(SAMPLE).connections["default"])):
             for name in owner.__dataclass_fields__:
                 if name != "name" and not name.endswith("_times"):  # no key sets those
                     self.assertIn(f"{name}:", SAMPLE)

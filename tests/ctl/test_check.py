@@ -14,7 +14,7 @@ from proxyd.ctl.check import check, summary
 from proxyd.errors import ConfigError
 
 GOOD = "connections: {default: {dsn: 'postgresql://svc@db/', password: env:PROXYD_TEST_PASSWORD}}\n"
-LATER = "tokens: {}\nsocks5: {}\n"
+LATER = "agents: {}\nsocks5: {}\n"
 
 
 class CheckTests(SynchronousTestCase):
@@ -42,6 +42,13 @@ class CheckTests(SynchronousTestCase):
         expected = f"{self.path}: good; PostgreSQL on 127.0.0.1:6432, 1 connection\n"
         self.assertEqual((out, err, code), (expected, "", None))
 
+    def test_api(self) -> None:
+        """What else it would open is told as well."""
+        out, _, _ = self.check(GOOD + "api:\n")
+        self.assertIn("1 connection; API on its UNIX socket\n", out)
+        out, _, _ = self.check("api: {listen: '127.0.0.1:8080'}\n")
+        self.assertIn("good; API on 127.0.0.1:8080\n", out)
+
     def test_notes(self) -> None:
         """Keys for later are notes, what should be looked at a warning, and the file is good."""
         out, err, code = self.check(LATER + "postgres:\n")
@@ -53,7 +60,7 @@ class CheckTests(SynchronousTestCase):
                     "warning: x: connections: there are none, "
                     "so every PostgreSQL client will be refused"
                 ),
-                "note: x:1: tokens: not in this version yet",
+                "note: x:1: agents: not in this version yet",
                 "note: x:2: socks5: not in this version yet",
                 "x: good; PostgreSQL on 127.0.0.1:6432, 0 connections",
             ],
@@ -96,7 +103,7 @@ class CheckTests(SynchronousTestCase):
                         "key": key,
                         "what": "not in this version yet",
                     }
-                    for line, key in ((1, "tokens"), (2, "socks5"))
+                    for line, key in ((1, "agents"), (2, "socks5"))
                 ],
                 "live": [],
             },

@@ -60,9 +60,9 @@ class ProcessTests(TestCase):
         self.assertEqual((err, code), ("", DONE))
         self.assertEqual(out.splitlines()[0].split(";")[0], "wrote ./proxyd.yaml")
         self.assertEqual((self.folder / "proxyd.yaml").read_text(), SAMPLE)
+        opens = "PostgreSQL on 127.0.0.1:6432, 1 connection; API on its UNIX socket"
         self.assertEqual(
-            await self.proxyctl("check"),
-            ("./proxyd.yaml: good; PostgreSQL on 127.0.0.1:6432, 1 connection\n", "", DONE),
+            await self.proxyctl("check"), (f"./proxyd.yaml: good; {opens}\n", "", DONE)
         )
         out, err, code = await self.proxyctl("init")
         self.assertEqual((out, code), ("", FAILED))
