@@ -14,6 +14,9 @@ from proxyd.wire.pg.errors import ServerMessage, error_response
 STARTING_UP = "57P03"
 """A server that is starting up or shutting down (cannot_connect_now): it may be asked again."""
 
+NOT_NOW = frozenset((STARTING_UP, "57P01", "57P02"))
+"""What a server says that comes up, goes down, or crashes in the middle of a login."""
+
 
 class Fatal(Exception):
     """

@@ -25,7 +25,7 @@ from proxyd.config.times import PasswordTimes
 from proxyd.errors import DialError
 from proxyd.postgres.admission import Admission
 from proxyd.postgres.answers import (
-    STARTING_UP,
+    NOT_NOW,
     Fatal,
     Refused,
     login_refused,
@@ -229,7 +229,7 @@ class Verifier:
             try:
                 return await server.login(account, database, {}, principal)
             except Refused as refused:
-                if refused.error.sqlstate != STARTING_UP or self._clock.seconds() >= patient_until:
+                if refused.error.sqlstate not in NOT_NOW or self._clock.seconds() >= patient_until:
                     raise
             await deferLater(self._clock, pause * (0.5 + self._random() / 2), lambda: None)
 

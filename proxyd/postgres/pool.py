@@ -153,9 +153,10 @@ class Pool(PoolGauges):
         if self._closed:
             server.goodbye()
             return
-        if now >= server.expires:
+        over = "its lifetime is over" if now >= server.expires else server.unsuited
+        if over:
             self.counters.max_lifetime_closed += 1
-            self._say_goodbye(server, "its lifetime is over")
+            self._say_goodbye(server, over)
             self._open_wanted()
             return
         if self._queue:

@@ -38,9 +38,16 @@ ALLOWED = frozenset(
         "keepalives_count",
         "keepalives_idle",
         "keepalives_interval",
+        "load_balance_hosts",
+        "max_protocol_version",
+        "min_protocol_version",
         "options",
         "require_auth",
+        "ssl_max_protocol_version",
+        "ssl_min_protocol_version",
+        "sslnegotiation",
         "sslrootcert",
+        "sslsni",
         "target_session_attrs",
     }
 )

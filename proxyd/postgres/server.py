@@ -21,7 +21,7 @@ from proxyd.errors import DialError, DialFailure, ProtocolError
 from proxyd.interfaces import IDialer, ITokenSource
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.link import Link
-from proxyd.postgres.answers import STARTING_UP, Refused
+from proxyd.postgres.answers import NOT_NOW, Refused
 from proxyd.postgres.conversation import Conversation, Lost
 from proxyd.postgres.hosts import Hosts, judged, question, unsuited
 from proxyd.postgres.manner import manner_of
@@ -135,7 +135,7 @@ class Server:
                     if not isinstance(failed, Refused):
                         failed = error
                 except Refused as refused:
-                    if refused.error.sqlstate != STARTING_UP or len(self._hosts) == 1:
+                    if refused.error.sqlstate not in NOT_NOW or len(self._hosts) == 1:
                         raise
                     self._hosts.failed(host)
                     failed = refused  # it will be there: this says more than another's silence
@@ -259,7 +259,7 @@ class Server:
             database,
             self._reactor.seconds(),
             self._deadlines,
-            follows_role=self._manner.attributes != "any",
+            wanted=wanted,
         )
         server.token_age = server.created - made
         await self._check(server, wanted)

@@ -17,6 +17,7 @@ from proxyd.errors import ProtocolError
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.end import End
 from proxyd.postgres.conversation import Conversation, Lost
+from proxyd.postgres.hosts import unsuited
 from proxyd.target import Target
 from proxyd.wire.pg import messages
 from proxyd.wire.pg.errors import ServerMessage, parse_error
@@ -72,8 +73,7 @@ class ServerConnection:
     @ivar deadlines: for the answers to statements of our own
     @ivar expires: when its lifetime is over, by the clock
     @ivar token_age: seconds that the token it logged in with had by then
-    @ivar follows_role: whether its lifetime is over when the server is promoted
-        from a standby: it was chosen for what it was
+    @ivar wanted: what the server had to be (C{target_session_attrs})
     """
 
     __slots__ = (
@@ -85,7 +85,6 @@ class ServerConnection:
         "deadlines",
         "end",
         "expires",
-        "follows_role",
         "host",
         "idle_since",
         "key",
@@ -93,6 +92,7 @@ class ServerConnection:
         "pid",
         "token_age",
         "user",
+        "wanted",
     )
 
     def __init__(
@@ -105,9 +105,9 @@ class ServerConnection:
         database: str,
         now: float,
         deadlines: Deadlines[Conversation],
-        follows_role: bool = False,
+        wanted: str = "any",
     ) -> None:
-        self.follows_role = follows_role
+        self.wanted = wanted
         self.deadlines = deadlines
         self.conversation = conversation
         self.end: End = conversation.end
@@ -132,6 +132,16 @@ class ServerConnection:
         """Whether it goes by TLS."""
         return self.end.secure is not None
 
+    @property
+    def unsuited(self) -> str:
+        """
+        Why the server is no longer what it was chosen for; empty as long as it is.
+
+        To be looked at when nobody uses the connection: clients may set what
+        makes a server read-only, and take it back.
+        """
+        return unsuited(self.wanted, self.parameters) or ""
+
     def note_parameter(self, body: bytes) -> None:
         """
         Take a ParameterStatus.
@@ -139,8 +149,6 @@ class ServerConnection:
         @raise ProtocolError: it is malformed
         """
         name, value = messages.parse_parameter_status(body)
-        if self.follows_role and name == "in_hot_standby" and value != self.parameters.get(name):
-            self.expires = self.created
         self.parameters[name] = value
 
     def ask(self, request: bytes, answered: Answered, ahead: bytes = b"") -> None:

@@ -192,6 +192,7 @@ class FakeServer:
     @ivar tls: whether TLS is offered
     @ivar alpn: whether it says in TLS that it is PostgreSQL, as 17 and newer do
     @ivar pair: the certificate that it shows; None: one that nobody signed
+    @ivar names: which server each handshake named (SNI)
     @ivar key_bytes: how long its cancel keys are
     @ivar backends: the logged-in connections that are open
     @ivar seen: every connection there ever was, cancel requests too
@@ -212,6 +213,7 @@ class FakeServer:
         self.alpn = False
         self.pair: Pair | None = None
         self.key_bytes = 4
+        self.names: list[bytes | None] = []
         self.backends: list[Backend] = []
         self.seen: list[Backend] = []
         self.startups: list[dict[str, str]] = []
@@ -252,7 +254,7 @@ class FakeServer:
         """What TLS is spoken with."""
         if self._options is None:
             pair = self.pair or made("127.0.0.1", names=("127.0.0.1",))
-            self._options = _Tls(pair, self.alpn)
+            self._options = _Tls(pair, self.alpn, self.names)
         return self._options
 
     def let_cancels_go(self) -> None:
@@ -266,10 +268,13 @@ class FakeServer:
 class _Tls:
     """TLS with a certificate."""
 
-    def __init__(self, pair: Pair, alpn: bool) -> None:
+    def __init__(self, pair: Pair, alpn: bool, names: list[bytes | None]) -> None:
         self._context = OpenSSL.Context(OpenSSL.TLS_SERVER_METHOD)
         self._context.use_certificate(crypto.X509.from_cryptography(pair.certificate))
         self._context.use_privatekey(crypto.PKey.from_cryptography_key(pair.key))
+        self._context.set_tlsext_servername_callback(
+            lambda connection: names.append(connection.get_servername())
+        )
         if alpn:
             self._context.set_alpn_select_callback(lambda _, offered: offered[0])
 

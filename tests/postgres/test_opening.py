@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
@@ -76,6 +77,21 @@ class DirectTests(OpeningTestCase):
         self.fake.tls = True
         conversation = await self.opened()
         self.assertIsNotNone(conversation.end.secure)
+
+
+class ServerNameTests(OpeningTestCase):
+    """sslsni."""
+
+    async def test_server_name(self) -> None:
+        """The handshake names the DSN's host, unless it must not."""
+        self.fake.tls = True
+        dsn = self.dsn(hosts=(Target("localhost", self.fake.port),), sslmode="require")
+        for words in ({}, {"sslsni": "0"}):
+            said = replace(dsn, parameters=words)
+            opening = Opening(said, manner_of(said), self.dialer, self.link)
+            conversation, _ = await opening.open(said.hosts[0], said.hosts[0], "tls", ANN)
+            conversation.end.abort()
+        self.assertEqual(self.fake.names, [b"localhost", None])
 
 
 class StuffingTests(OpeningTestCase):

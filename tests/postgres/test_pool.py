@@ -58,6 +58,7 @@ class ServerStub:
         self.end = EndStub()
         self.conversation = ConversationStub()
         self.parameters = {"server_version": "15"}
+        self.unsuited = ""
         self.address = "db.example:5432"
         self.created = self.idle_since = self.checked = self.expires = now
         self.token_age = 0.0

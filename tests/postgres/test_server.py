@@ -392,6 +392,10 @@ class RoleTests(ServerTestCase):
 
     async def test_starting_up(self) -> None:
         """A host that is starting up is passed over; if no other is there, that is told."""
+        self.standby.login = fakeserver.refusing("57P01", "terminating connection")
+        connection = await self.log_in(hosts=(self.standby_at, self.primary_at))
+        self.assertEqual(connection.address, self.primary_at)
+        connection.abort()
         self.standby.login = fakeserver.refusing("57P03", "the database system is starting up")
         connection = await self.log_in(hosts=(self.standby_at, self.primary_at))
         self.assertEqual(connection.address, self.primary_at)

@@ -48,24 +48,24 @@ class ServerConnectionTests(SceneTestCase):
         self.assertEqual(answer, [(ord("C"), b"SELECT 0\0"), (ord("Z"), b"T")])
         self.assertEqual(connection.parameters["TimeZone"], "UTC")
 
-    async def test_promoted(self) -> None:
-        """
-        A connection chosen for its server's role ends when that changes.
-
-        What a client sets, and takes back at the reset, changes no role.
-        """
-        self.fake.parameters |= {"in_hot_standby": "on", "default_transaction_read_only": "off"}
-        for wanted, ends in (("prefer-standby", True), ("read-only", True), ("any", False)):
+    async def test_another_role(self) -> None:
+        """Whether a server is still what it was chosen for."""
+        off, on = text("off"), text("on")
+        standby, read_only = text("in_hot_standby"), text("default_transaction_read_only")
+        self.fake.parameters |= {"in_hot_standby": "off", "default_transaction_read_only": "off"}
+        for wanted, change, still in (
+            ("read-write", read_only + on, False),
+            ("read-write", standby + on, False),
+            ("primary", read_only + on, True),
+            ("any", standby + on, True),
+        ):
             connection = await self.begin(target_session_attrs=wanted)
-            connection.expires = connection.created + 3600.0
-            connection.note_parameter(text("default_transaction_read_only") + text("on"))
-            connection.note_parameter(text("in_hot_standby") + text("on"))
-            self.assertGreater(connection.expires, self.clock.seconds())
-            connection.rest(lambda: None)
-            self.behind.write(message(b"S", text("in_hot_standby") + text("off")))
-            await until(lambda c=connection: c.conversation.early, "the news")  # type: ignore[misc]
-            self.assertEqual(connection.overheard(), "")
-            self.assertEqual(connection.expires <= self.clock.seconds(), ends, wanted)
+            self.assertEqual(connection.unsuited, "")
+            connection.note_parameter(change)
+            self.assertEqual(not connection.unsuited, still, (wanted, change))
+            for name in (standby, read_only):
+                connection.note_parameter(name + off)
+            self.assertEqual(connection.unsuited, "")
             connection.abort()
 
     async def test_error(self) -> None:
