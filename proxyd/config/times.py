@@ -64,6 +64,40 @@ class PasswordTimes:
     forgiven: float = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class UpstreamTimes:
+    """
+    Toward the instances of an upstream.
+
+    @param connect: what connecting an instance may take
+    @param first_pause: between a loss and the first try after it
+    @param longest_pause: to which the pauses grow, each twice the one before,
+        less some jitter
+    @param soonest: between two tries that somebody waits for
+    @param settle: how long one that was lost has to be well again before it
+        is preferred to one that did not fail
+    """
+
+    connect: float = 15.0
+    first_pause: float = 0.5
+    longest_pause: float = 30.0
+    soonest: float = 1.0
+    settle: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class PulseTimes:
+    """
+    How a connection that is dead without a word is noticed.
+
+    @param interval: without a byte, after which the other side is asked
+    @param patience: how long it then has to answer
+    """
+
+    interval: float = 15.0
+    patience: float = 10.0
+
+
 LINGER = 5.0
 """How long a peer has to read our last words before its socket is reset."""
 

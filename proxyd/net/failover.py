@@ -9,13 +9,13 @@ whoever makes the L{Link}: an SSH connection, an SSM session, an agent.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from proxyd.config.times import UpstreamTimes
 from proxyd.errors import DialError, DialFailure, StartError
 from proxyd.interfaces import InstanceStatus, UpstreamStatus
 from proxyd.net.tasks import spawn
@@ -48,26 +48,6 @@ class Link(Protocol):
 
 L = TypeVar("L", bound=Link)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """
-    How patient it is; all in seconds.
-
-    @param connect: what connecting an instance may take
-    @param first_pause: between a loss and the first try after it
-    @param longest_pause: to which the pauses grow, each twice the one before
-    @param soonest: between two tries that somebody waits for
-    @param settle: how long one that was lost has to be well again before it
-        is preferred to one that did not fail
-    """
-
-    connect: float = 15.0
-    first_pause: float = 0.5
-    longest_pause: float = 30.0
-    soonest: float = 1.0
-    settle: float = 5.0
 
 
 class _Instance(Generic[L]):
@@ -105,7 +85,7 @@ class Failover(Generic[L]):
         instances: Sequence[tuple[str, Callable[[], Coroutine[Any, Any, L]]]],
         clock: IReactorTime,
         jitter: Callable[[], float],
-        pace: Pace,
+        times: UpstreamTimes,
     ) -> None:
         """
         @param name: what errors and the log call it
@@ -118,7 +98,7 @@ class Failover(Generic[L]):
         self._instances = [_Instance(label, connect) for label, connect in instances]
         self._clock = clock
         self._jitter = jitter
-        self._pace = pace
+        self._times = times
         self._running = False
         self._used: _Instance[L] | None = None
         self._waiting: list[Deferred[None]] = []
@@ -219,7 +199,7 @@ class Failover(Generic[L]):
         """The first that is well and has been so for a while, or else the first that is well."""
         well = [one for one in self._instances if one.link is not None and one.link not in hopeless]
         now = self._clock.seconds()
-        settled = [one for one in well if not one.was_lost or now - one.since >= self._pace.settle]
+        settled = [one for one in well if not one.was_lost or now - one.since >= self._times.settle]
         return next(iter(settled or well), None)
 
     def _until_one_is_up(self, hopeless: Sequence[L]) -> Deferred[None]:
@@ -232,7 +212,7 @@ class Failover(Generic[L]):
             raise self._broken()
         now = self._clock.seconds()
         for one in self._instances:
-            if one.retry is not None and now - one.began >= self._pace.soonest:
+            if one.retry is not None and now - one.began >= self._times.soonest:
                 self._try(one)
         if self._choose(hopeless) is None and not self._trying():
             raise self._broken()
@@ -282,7 +262,7 @@ class Failover(Generic[L]):
     async def _connect(self, instance: _Instance[L]) -> None:
         """Connect one, or note why not."""
         connecting = Deferred.fromCoroutine(instance.connect())
-        connecting.addTimeout(self._pace.connect, self._clock, _too_late)
+        connecting.addTimeout(self._times.connect, self._clock, _too_late)
         try:
             link = await connecting
         except CancelledError:
@@ -316,7 +296,7 @@ class Failover(Generic[L]):
             instance.link = None
             instance.was_lost = True
             if self._running:
-                if self._clock.seconds() - instance.since >= self._pace.settle:
+                if self._clock.seconds() - instance.since >= self._times.settle:
                     instance.pause = 0.0
                 self._note_problem(instance, why)
                 if instance.attempt is None:
@@ -335,8 +315,8 @@ class Failover(Generic[L]):
         )
 
     def _try_later(self, instance: _Instance[L]) -> None:
-        pace = self._pace
-        instance.pause = min(max(pace.first_pause, 2 * instance.pause), pace.longest_pause)
+        times = self._times
+        instance.pause = min(max(times.first_pause, 2 * instance.pause), times.longest_pause)
         seconds = instance.pause * (0.5 + 0.5 * self._jitter())
         instance.retry = self._clock.callLater(seconds, self._retry, instance)
 

@@ -49,6 +49,7 @@ _SAID = (
     # What servers say of a failed connect (strerror(3), gai_strerror(3)).
     ("refused", DialFailure.REFUSED),
     ("timed out", DialFailure.TIMEOUT),
+    ("network is", DialFailure.NETWORK),
     ("unreachable", DialFailure.UNREACHABLE),
     ("no route", DialFailure.UNREACHABLE),
     ("name", DialFailure.NAME),

@@ -27,6 +27,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from proxyd.config.times import PulseTimes
 from proxyd.errors import ProtocolError
 from proxyd.ssh import algorithms
 from proxyd.ssh.channels import Channels
@@ -35,7 +36,7 @@ from proxyd.ssh.known_hosts import HostKeyRefused, HostKeys, fingerprint
 from proxyd.ssh.login import Login
 from proxyd.ssh.packets import PacketTransport
 from proxyd.ssh.protection import Protection
-from proxyd.ssh.pulse import Heart, Pulse
+from proxyd.ssh.pulse import Heart
 
 _log = Logger()
 
@@ -74,7 +75,7 @@ class SshClient(PacketTransport):
     version = b"proxyd"
     ourVersionString = b"SSH-2.0-proxyd"
 
-    def __init__(self, account: Account, pulse: Pulse, clock: IReactorTime) -> None:
+    def __init__(self, account: Account, pulse: PulseTimes, clock: IReactorTime) -> None:
         self.ready: Deferred[Channels] = Deferred(lambda _: self.abort("given up"))
         super().__init__(clock)
         self.supportedPublicKeys = algorithms.known_first(

@@ -8,22 +8,10 @@ nothing, which is also what a peer does that has nothing to say. So it is asked.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-
-@dataclass(frozen=True, slots=True)
-class Pulse:
-    """
-    How a connection that is dead without a word is noticed.
-
-    @param interval: seconds without a byte after which the server is asked
-    @param patience: seconds that it then has to answer
-    """
-
-    interval: float = 15.0
-    patience: float = 10.0
+from proxyd.config.times import PulseTimes
 
 
 class Heart:
@@ -37,7 +25,7 @@ class Heart:
 
     def __init__(
         self,
-        pulse: Pulse,
+        pulse: PulseTimes,
         clock: IReactorTime,
         question: Callable[[], None],
         dead: Callable[[str], None],

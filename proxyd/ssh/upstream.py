@@ -24,16 +24,16 @@ from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
 
+from proxyd.config.times import PulseTimes, UpstreamTimes
 from proxyd.errors import DialError, DialFailure
 from proxyd.interfaces import IUpstream, UpstreamStatus
-from proxyd.net.failover import Failover, Pace
+from proxyd.net.failover import Failover
 from proxyd.ssh import agent
 from proxyd.ssh.channels import Channels
 from proxyd.ssh.client import Account, SshClient, SshError
 from proxyd.ssh.identities import Identity, read_key
 from proxyd.ssh.known_hosts import HostKeys
 from proxyd.ssh.lanes import Lanes
-from proxyd.ssh.pulse import Pulse
 from proxyd.target import Principal, Target
 
 
@@ -104,8 +104,8 @@ class SshUpstream(Service):
         resolves: str = "far",
         sessions: int = 1,
         timeout: float = 30.0,
-        pulse: Pulse | None = None,
-        pace: Pace | None = None,
+        pulse: PulseTimes | None = None,
+        times: UpstreamTimes | None = None,
     ) -> None:
         self.name = name
         self.resolves = resolves
@@ -113,10 +113,12 @@ class SshUpstream(Service):
         self._reactor = reactor
         self._sessions = sessions
         self._timeout = timeout
-        self._pulse = pulse or Pulse()
+        self._pulse = pulse or PulseTimes()
         instances = [(host.label, self._connector(host)) for host in hosts]
         jitter = secrets.SystemRandom().random
-        self._failover: Failover[Lanes] = Failover(name, instances, reactor, jitter, pace or Pace())
+        self._failover: Failover[Lanes] = Failover(
+            name, instances, reactor, jitter, times or UpstreamTimes()
+        )
 
     def startService(self) -> None:
         """Connect all servers; nobody waits for it here."""
@@ -148,7 +150,7 @@ class _Connector:
     """Logs in to one server."""
 
     def __init__(
-        self, login: SshLogin, host: Host, reactor: IReactor, pulse: Pulse, sessions: int
+        self, login: SshLogin, host: Host, reactor: IReactor, pulse: PulseTimes, sessions: int
     ) -> None:
         self._login = login
         self._host = host

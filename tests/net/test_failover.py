@@ -9,10 +9,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from proxyd.config.times import UpstreamTimes
 from proxyd.errors import DialError, DialFailure, StartError
-from proxyd.net.failover import Failover, Pace, WayLost
+from proxyd.net.failover import Failover, WayLost
 
-PACE = Pace(connect=15.0, first_pause=1.0, longest_pause=8.0, soonest=1.0, settle=5.0)
+TIMES = UpstreamTimes(connect=15.0, first_pause=1.0, longest_pause=8.0, soonest=1.0, settle=5.0)
 
 
 class FakeLink:
@@ -43,7 +44,7 @@ class FailoverCase(SynchronousTestCase):
             [(name, lambda name=name: self.connect(name)) for name in self.names],  # type: ignore[misc]
             self.clock,
             lambda: 1.0,
-            PACE,
+            TIMES,
         )
 
     def connect(self, name: str) -> Coroutine[Any, Any, FakeLink]:

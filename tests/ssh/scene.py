@@ -11,23 +11,22 @@ from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
+from proxyd.config.times import PulseTimes, UpstreamTimes
 from proxyd.dial.direct import DirectDialer
 from proxyd.errors import DialError
-from proxyd.net.failover import Pace
 from proxyd.net.resolver import Resolver
 from proxyd.ssh.channels import Channels
 from proxyd.ssh.client import Account, SshClient, SshError
 from proxyd.ssh.identities import read_key
 from proxyd.ssh.known_hosts import HostKeys
-from proxyd.ssh.pulse import Pulse
 from proxyd.ssh.upstream import Host, SshLogin, SshUpstream
 from proxyd.target import Principal, Target
 from tests.support.sshd import Sshd
 from tests.support.streams import Party, until
 
 ANN = Principal("ann", "192.0.2.9")
-SWIFT = Pace(connect=20.0, first_pause=0.05, longest_pause=0.2, soonest=0.05, settle=0.2)
-PULSE = Pulse(interval=30.0, patience=30.0)
+SWIFT = UpstreamTimes(connect=20.0, first_pause=0.05, longest_pause=0.2, soonest=0.05, settle=0.2)
+PULSE = PulseTimes(interval=30.0, patience=30.0)
 
 
 class Echo(Protocol):
@@ -120,7 +119,7 @@ class SshCase(TestCase):
         """An upstream through these servers."""
         hosts = words.pop("hosts", None) or [self.host(one) for one in servers]
         login = words.pop("login", None) or self.login(servers[0])
-        settings = {"pace": SWIFT, "pulse": PULSE, "timeout": 40.0} | words
+        settings = {"times": SWIFT, "pulse": PULSE, "timeout": 40.0} | words
         upstream = SshUpstream("office", hosts, login, reactor, **settings)  # type: ignore[arg-type]
         if start:
             upstream.startService()
@@ -134,7 +133,7 @@ class SshCase(TestCase):
         )
 
     async def connect(
-        self, server: Sshd, account: Account | None = None, pulse: Pulse = PULSE
+        self, server: Sshd, account: Account | None = None, pulse: PulseTimes = PULSE
     ) -> Channels:
         """
         One connection, logged in.

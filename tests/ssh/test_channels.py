@@ -100,7 +100,7 @@ class OpenTests(ChannelsCase):
             (2, "Connection refused", DialFailure.REFUSED),
             (2, "Connection timed out", DialFailure.TIMEOUT),
             (2, "No route to host", DialFailure.UNREACHABLE),
-            (2, "Network is unreachable", DialFailure.UNREACHABLE),
+            (2, "Network is unreachable", DialFailure.NETWORK),
             (2, "Name or service not known", DialFailure.NAME),
             (2, "Temporary failure in name resolution", DialFailure.NAME),
             (2, "No address associated with hostname", DialFailure.NAME),

@@ -10,13 +10,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
+from proxyd.config.times import PulseTimes
 from proxyd.errors import DialFailure
 from proxyd.net.failover import WayLost
 from proxyd.ssh import client as clients
 from proxyd.ssh import packets
 from proxyd.ssh.client import SshClient
 from proxyd.ssh.known_hosts import fingerprint
-from proxyd.ssh.pulse import Pulse
 from proxyd.target import Target
 from tests.ssh.scene import PULSE, Echo, SshCase
 from tests.support.streams import MEGABYTE, Party, Pump, until
@@ -175,7 +175,7 @@ class LifeTests(SshCase):
     async def test_silent_death(self) -> None:
         """A server that stands still is given up after interval and patience."""
         server = self.sshd()
-        channels = await self.connect(server, pulse=Pulse(interval=0.2, patience=0.3))
+        channels = await self.connect(server, pulse=PulseTimes(interval=0.2, patience=0.3))
         clock_before = reactor.seconds()  # type: ignore[attr-defined]
         server.signal(signal.SIGSTOP)
         why = await channels.gone
@@ -186,7 +186,7 @@ class LifeTests(SshCase):
     async def test_quiet_is_no_death(self) -> None:
         """A server that has nothing to say answers when it is asked."""
         server = self.sshd()
-        channels = await self.connect(server, pulse=Pulse(interval=0.01, patience=30.0))
+        channels = await self.connect(server, pulse=PulseTimes(interval=0.01, patience=30.0))
         asked: list[float] = []
         ask = channels.ask_for_life
 

@@ -6,14 +6,13 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from proxyd.net.failover import Pace
-from proxyd.ssh.pulse import Pulse
+from proxyd.config.times import PulseTimes, UpstreamTimes
 from proxyd.target import Target
 from tests.ssh.scene import SshCase
 from tests.support.netns import Cabled
 from tests.support.streams import until
 
-PULSE = Pulse(interval=1.0, patience=1.0)
+PULSE = PulseTimes(interval=1.0, patience=1.0)
 
 
 class PartitionTests(SshCase):
@@ -25,8 +24,10 @@ class PartitionTests(SshCase):
         self.enterContext(cable)
         behind = self.sshd(host=cable.host, starter=cable.starter)
         here = self.sshd()
-        pace = Pace(connect=2.0, first_pause=0.1, longest_pause=0.2, soonest=0.1, settle=0.1)
-        upstream = self.upstream(behind, here, pulse=PULSE, pace=pace)
+        times = UpstreamTimes(
+            connect=2.0, first_pause=0.1, longest_pause=0.2, soonest=0.1, settle=0.1
+        )
+        upstream = self.upstream(behind, here, pulse=PULSE, times=times)
         first = f"{behind.host}:{behind.port}"
         await until(
             lambda: all(one.state == "connected" for one in upstream.status().instances),
@@ -57,7 +58,7 @@ class PartitionTests(SshCase):
         self.enterContext(cable)
         behind = self.sshd(host=cable.host, starter=cable.starter)
         here = self.sshd()
-        upstream = self.upstream(behind, here, pulse=Pulse(interval=600.0, patience=1.0))
+        upstream = self.upstream(behind, here, pulse=PulseTimes(interval=600.0, patience=1.0))
         await until(
             lambda: all(one.state == "connected" for one in upstream.status().instances),
             "both servers",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.ssh.pulse import Heart, Pulse
+from proxyd.config.times import PulseTimes
+from proxyd.ssh.pulse import Heart
 
 
 class HeartTests(SynchronousTestCase):
@@ -16,7 +17,7 @@ class HeartTests(SynchronousTestCase):
         self.asked: list[float] = []
         self.dead: list[str] = []
         self.heart = Heart(
-            Pulse(interval=15.0, patience=10.0),
+            PulseTimes(interval=15.0, patience=10.0),
             self.clock,
             lambda: self.asked.append(self.clock.seconds()),
             self.dead.append,

@@ -12,9 +12,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory
 from zope.interface.verify import verifyObject
 
+from proxyd.config.times import PulseTimes
 from proxyd.errors import DialFailure, StartError
 from proxyd.interfaces import IUpstream
-from proxyd.ssh.pulse import Pulse
 from proxyd.ssh.upstream import SshLogin, SshUpstream
 from proxyd.target import Target
 from tests.ssh.scene import ANN, SshCase
@@ -243,7 +243,7 @@ class FailoverTests(SshCase):
         """A server that stands still is found out by those who wait for it, and left."""
         servers = [self.sshd() for _ in range(2)]
         target = await self.target()
-        upstream = self.upstream(*servers, pulse=Pulse(interval=300.0, patience=0.5))
+        upstream = self.upstream(*servers, pulse=PulseTimes(interval=300.0, patience=0.5))
         await until(
             lambda: all(one.state == "connected" for one in upstream.status().instances),
             "both servers",
