@@ -203,7 +203,7 @@ class ClientSession(Leasing):
         elif self._departure is not None:
             self._departure.settled()
         elif flow.watch:
-            self._end_at_rest()
+            self._look_at_rest()
 
     def finished(self, end: End) -> None:
         """One of the two sends no more."""
@@ -253,11 +253,22 @@ class ClientSession(Leasing):
         else:
             self.close(reason)
 
-    def _end_at_rest(self) -> None:
-        """End a session that is to end, if it is between two transactions."""
+    def _look_at_rest(self) -> None:
+        """Between two transactions: end a session that is to end, put back what was reset."""
         lease = self._lease
-        if lease is not None and self._ending is not None and lease.flow.at_rest:
+        if lease is None or not lease.flow.at_rest:
+            return
+        if self._ending is not None:
             self.fail(self._ending)
+        elif lease.was_reset:
+            self.end.part(self)
+            self.state = State.WAITING
+            self._rest = self.end.take_held()
+            # The client has seen what the reset has changed: it is told what changes now.
+            self._told = dict(lease.server.parameters)
+            self.set_again(self._served)
+        else:
+            lease.flow.watch = False
 
     # From outside
 
@@ -270,7 +281,7 @@ class ClientSession(Leasing):
             self._ending = self._ending or fatal
             self._lease.flow.watch = True
             if self.state is State.JOINED:
-                self._end_at_rest()
+                self._look_at_rest()
 
     def kill(self, reason: str) -> None:
         """End the session now, whatever it is doing."""

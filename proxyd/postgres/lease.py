@@ -28,6 +28,7 @@ from proxyd.wire.pg.flow import IDLE, Flow
 
 _log = Logger()
 
+_NAME = "application_name"
 _DISCARD_ALL = messages.query("DISCARD ALL")
 _ROLLBACK = messages.query("ROLLBACK")
 _READY_IDLE = (messages.READY_FOR_QUERY, b"I")
@@ -44,18 +45,22 @@ class Lease:
 
     @ivar server: the connection
     @ivar flow: what client and server owe each other on it
+    @ivar was_reset: the client has taken off what its start-up packet had set,
+        see L{proxyd.postgres.restoring}; C{flow.watch} is set then
     """
 
     __slots__ = (
         "_cancelling",
         "_clock",
         "_finished",
+        "_own_name",
         "_pool",
         "_settings",
         "_unscanned",
         "_watchers",
         "flow",
         "server",
+        "was_reset",
     )
 
     def __init__(
@@ -71,7 +76,9 @@ class Lease:
         @param on_statement: see L{Flow}
         """
         self.server = server
-        self.flow = Flow(server.note_parameter, on_error, on_statement)
+        self.flow = Flow(self._noted, on_error, on_statement)
+        self.was_reset = False
+        self._own_name = pool.parameters.get(_NAME)
         self._pool = pool
         self._settings: Connection = pool.settings
         self._clock = clock
@@ -79,6 +86,16 @@ class Lease:
         self._unscanned = b""
         self._watchers: list[Deferred[None]] = []
         self._finished: Finished | None = None
+
+    def _noted(self, body: bytes) -> None:
+        """Take a ParameterStatus; the name that we gave the client's session may be gone by it."""
+        parameters = self.server.parameters
+        before = parameters.get(_NAME)
+        self.server.note_parameter(body)
+        name = parameters.get(_NAME)
+        if name != before:
+            self.was_reset = name == self._own_name
+            self.flow.watch = self.flow.watch or self.was_reset
 
     def prepare(self, settings: Sequence[Setting], early: bytes, prepared: Prepared) -> None:
         """

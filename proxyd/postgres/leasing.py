@@ -15,7 +15,8 @@ from twisted.python.failure import Failure
 from proxyd.postgres.answers import Fatal, lost_server
 from proxyd.postgres.lease import Lease
 from proxyd.postgres.pool import Pool
-from proxyd.postgres.server_connection import Failed, ServerConnection
+from proxyd.postgres.restoring import restoring_batch
+from proxyd.postgres.server_connection import Failed, Message, ServerConnection
 from proxyd.postgres.session_lines import SessionLines
 from proxyd.postgres.settings import Settings, greeting_of, learn, wanted
 from proxyd.target import Principal
@@ -117,6 +118,37 @@ class Leasing:
 
         self.lease(b"", leased)
         return done
+
+    def set_again(self, leased: Leased) -> None:
+        """
+        Put back those of the client's settings that it has reset.
+
+        The Ends must have been parted, at a border between two transactions.
+
+        @param leased: called as by L{lease}; not where the session has ended meanwhile
+        """
+        lease, self._lease = self._lease, None
+        assert lease is not None
+        server = lease.server
+        server.end.talk(server.conversation)
+        server.conversation.put_back(server.end.take_held())
+
+        def answered(answer: list[Message], error: Exception | None) -> None:
+            lease.was_reset = lease.flow.watch = False
+            if self.state is State.CLOSED:
+                self._give_back(lease)
+                return
+            self._lease = lease
+            if error is None:
+                leased(None)
+            elif isinstance(error, Failed):
+                said = error.error
+                leased(Fatal(said.sqlstate, said.message, said.detail, said.hint))
+            else:
+                server.abort()
+                leased(lost_server(str(error)))
+
+        server.ask(restoring_batch(self.settings.pairs), answered)
 
     def _stop_waiting(self) -> None:
         """Give up the place in the pool's queue, if there is one."""

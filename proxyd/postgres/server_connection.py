@@ -24,7 +24,7 @@ from proxyd.wire.pg.errors import ServerMessage, parse_error
 from proxyd.wire.pg.framing import MessageReader, whole_messages
 from proxyd.wire.pg.login import LoginDone
 
-_CLOSE_UNNAMED = b"C\0\0\0\6S\0"
+CLOSE_UNNAMED = b"C\0\0\0\6S\0"
 _STATUSES = (b"I", b"T", b"E")
 _PLAIN = frozenset(range(256)) - {
     messages.PARAMETER_STATUS,
@@ -365,7 +365,7 @@ def settings_batch(settings: tuple[tuple[str, str], ...]) -> bytes:
         messages.parse("", f"SELECT {calls}")
         + messages.bind("", "", values)
         + messages.execute("")
-        + _CLOSE_UNNAMED
+        + CLOSE_UNNAMED
         + messages.SYNC
     )
 

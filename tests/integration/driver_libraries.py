@@ -153,16 +153,38 @@ class AsyncpgTests(DriverTestCase):
 
     async def asyncpg_connection(self) -> Any:
         """One more connection."""
-        return await asyncpg.connect(
-            host=self.proxy.host,
-            port=self.proxy.port,
-            user=CLIENT,
-            database=DATABASE,
-            password=self.password or None,
-            ssl=trusting_context() if self.tls else False,
-            timeout=SECONDS,
-            command_timeout=SECONDS,
-        )
+        return await asyncpg.connect(**self.asyncpg_words())
+
+    def asyncpg_words(self) -> dict[str, Any]:
+        """Where and how it connects."""
+        return {
+            "host": self.proxy.host,
+            "port": self.proxy.port,
+            "user": CLIENT,
+            "database": DATABASE,
+            "password": self.password or None,
+            "ssl": trusting_context() if self.tls else False,
+            "timeout": SECONDS,
+            "command_timeout": SECONDS,
+        }
+
+    def test_asyncpg_pool(self) -> None:
+        """Its own pool says RESET ALL between two uses; what its users asked for stays (22)."""
+        wishes = {"search_path": "pg_catalog", "timezone": "Asia/Tokyo", "application_name": "app"}
+
+        async def use(pool: Any) -> list[str]:
+            async with pool.acquire() as connection:
+                found = [await connection.fetchval(f"SHOW {name}") for name in wishes]
+                await connection.execute("SET search_path = public; SET timezone = 'UTC'")
+                return found
+
+        async def work(connection: Any) -> None:
+            made = self.asyncpg_words() | {"min_size": 1, "max_size": 1}
+            async with asyncpg.create_pool(**made, server_settings=wishes) as pool:
+                for _ in range(3):
+                    self.assertEqual(await use(pool), ["pg_catalog", "Asia/Tokyo", f"{CLIENT}|app"])
+
+        self.with_asyncpg(work)
 
     def test_asyncpg_queries(self) -> None:
         """Prepared statements, types looked up in the catalogue, a cursor, an error."""

@@ -152,12 +152,15 @@ class NextClientTests(OneServerTestCase):
 
     def test_sequence(self) -> None:
         """No memory of a sequence."""
-        use = "CREATE SEQUENCE IF NOT EXISTS seq65; SELECT nextval('seq65')"
         client = self.session()
-        client.query(use)
+        client.query("CREATE SEQUENCE seq65; SELECT nextval('seq65')")
         client.leave()
-        error = self.assertRaises(ServerError, self.ask, "SELECT lastval()")
-        self.assertEqual(error.sqlstate, "55000")
+        try:
+            error = self.assertRaises(ServerError, self.ask, "SELECT lastval()")
+            self.assertEqual(error.sqlstate, "55000")
+        finally:
+            # What is dumped in other tests must be the service user's.
+            self.ask("DROP SEQUENCE seq65; SELECT 1")
 
     def test_unnamed_statement(self) -> None:
         """No unnamed statement: never another client's (53)."""
@@ -186,6 +189,73 @@ class NextClientTests(OneServerTestCase):
         with self.proxy.session(OTHER_CLIENT, DATABASE, application_name="x" * 90) as client:
             told = client.value("SHOW application_name") or ""
             self.assertEqual(told, f"{OTHER_CLIENT}|{'x' * 90}"[:63])
+
+    def test_reset_all(self) -> None:
+        """RESET ALL and DISCARD ALL go back to the start-up packet's settings, as on PostgreSQL."""
+        wishes = {
+            "application_name": "app",
+            "search_path": "pg_catalog, public",
+            "TimeZone": "Asia/Tokyo",
+            "DateStyle": "SQL, DMY",
+            "my.note": "mine",
+            "work_mem": "7MB",
+        }
+        asked = "SELECT concat_ws('|', {})".format(
+            ", ".join(f"current_setting('{name}')" for name in wishes)
+        )
+        everything = f"{CLIENT}|app|pg_catalog, public|Asia/Tokyo|SQL, DMY|mine|7MB"
+        with self.proxy.session(CLIENT, DATABASE, **wishes) as client:
+            self.assertEqual(client.value(asked), everything)
+            for reset in ("RESET ALL", "DISCARD ALL", "SELECT 1; RESET ALL; SELECT 2"):
+                client.query("SET search_path = evil; SET TimeZone = 'UTC'; SET my.note = 'other'")
+                client.query(reset)
+                self.assertEqual(client.value(asked), everything)
+            client.send(pgbytes.extended("RESET ALL") + pgbytes.SYNC)
+            client.read_until("Z")
+            self.assertEqual(client.value(asked), everything)
+            # In a transaction they are put back at its end; rolled back there is nothing to do.
+            client.query("BEGIN; RESET ALL; SELECT 1")
+            client.query("COMMIT")
+            self.assertEqual(client.value(asked), everything)
+            client.query("BEGIN; RESET ALL")
+            client.query("ROLLBACK")
+            self.assertEqual(client.value(asked), everything)
+            client.leave()
+
+    def test_reset_of_one(self) -> None:
+        """RESET of the name puts back the name; what the client has set itself stays."""
+        wishes = {"application_name": "app", "search_path": "public", "my.note": "mine"}
+        with self.proxy.session(CLIENT, DATABASE, **wishes) as client:
+            client.query("SET search_path = pg_catalog; SET my.note = 'other'")
+            client.query("RESET application_name")
+            self.assertEqual(client.value("SHOW application_name"), f"{CLIENT}|app")
+            self.assertEqual(client.value("SHOW search_path"), "pg_catalog")
+            self.assertEqual(client.value("SHOW my.note"), "other")
+            # Who takes the pool's own name gets what was asked for.
+            own = client.value("SELECT reset_val FROM pg_settings WHERE name = 'application_name'")
+            client.query(f"SET application_name = '{own}'")
+            self.assertEqual(client.value("SHOW application_name"), own)
+            client.leave()
+
+    def test_told_of_a_reset(self) -> None:
+        """The client is told by ParameterStatus what holds in the end."""
+        with self.proxy.session(CLIENT, DATABASE, TimeZone="Asia/Tokyo") as client:
+            client.value("SELECT 1")
+            client.send(pgbytes.query("RESET ALL") + pgbytes.query("SELECT 2"))
+            told = {}
+            for message in client.read_until("ZZ"):
+                if message.kind == "S":
+                    name, value = message.strings()
+                    told[name] = value
+            client.send(pgbytes.query("SELECT 3"))
+            for message in client.read_until("Z"):
+                if message.kind == "S":
+                    name, value = message.strings()
+                    told[name] = value
+            self.assertEqual(told["TimeZone"], client.value("SHOW TimeZone"))
+            self.assertEqual(told["TimeZone"], "Asia/Tokyo")
+            self.assertEqual(told["application_name"], f"{CLIENT}|")
+            client.leave()
 
 
 class ServerLossTests(OneServerTestCase):
