@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from urllib.parse import quote
 
@@ -28,6 +29,7 @@ from demo.cluster import Cluster, ClusterError
 from demo.ground import account_for, reachable_folder
 from demo.probe import port_or_free, wait_until_ready
 from demo.shop import DATABASE, PERSON, lay_out, passwords_in
+from proxyd.ctl.client import CallFailed, Client, Where
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 EXAMPLE = CHECKOUT / "examples" / "demo.yaml"
@@ -35,6 +37,7 @@ HOST = "127.0.0.1"
 # As examples/demo.yaml names them.
 LISTEN_PORT = 6432
 SERVER_PORT = 15432
+API_PORT = 8080
 READY_SECONDS = 60.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -55,11 +58,15 @@ class Plan:
     @param configuration: the file it reads
     @param variables: what is added to its environment; secrets are here
     @param lines: shell lines that a person can paste
+    @param api: the port of the API
+    @param psql: the command for the line with a token; None: there is none
     """
 
     configuration: Path
     variables: Mapping[str, str]
     lines: tuple[str, ...]
+    api: int
+    psql: str | None = None
 
 
 class Stop:
@@ -100,24 +107,29 @@ def main() -> int:
         with ExitStack() as until_the_end:
             folder.mkdir(parents=True, exist_ok=True)
             _hold(folder, until_the_end)
-            listen = port_or_free(HOST, LISTEN_PORT)
+            listen, api = port_or_free(HOST, LISTEN_PORT), port_or_free(HOST, API_PORT)
             if _server_is_given():
-                plan = plan_for_given(folder, listen, _variables())
+                plan = plan_for_given(folder, listen, api, _variables())
             else:
-                plan = _plan_with_own_server(folder, listen, until_the_end)
-            return _serve(plan, listen, folder, stop)
+                plan = _plan_with_own_server(folder, listen, api, until_the_end)
+            runtime = until_the_end.enter_context(TemporaryDirectory(prefix="proxyd-demo-"))
+            return _serve(plan, listen, folder, Path(runtime), stop)
     except Stopped:
         return 0
+    except CallFailed as error:
+        print(f"demo: {error.message}", file=sys.stderr)
+        return 1
     except (DemoError, ClusterError, NoServer, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
 
 
-def plan_for_given(folder: Path, listen: int, variables: Mapping[str, str]) -> Plan:
+def plan_for_given(folder: Path, listen: int, api: int, variables: Mapping[str, str]) -> Plan:
     """
     What to start with when there is a PostgreSQL already, named by variables.
 
     @param listen: the port on loopback that clients will find
+    @param api: that of the API
     @param variables: C{DB_HOST} (with its port, or none), C{GPRXY_USER}, C{GPRXY_PASS}
     @raise DemoError: one that is needed is missing
     """
@@ -130,20 +142,21 @@ def plan_for_given(folder: Path, listen: int, variables: Mapping[str, str]) -> P
         f'postgres:\n  listen: ["{HOST}:{listen}"]\n'
         f"connections:\n  default:\n    dsn: postgresql://{quote(user, safe='')}@{server}/\n"
         "    password: env:GPRXY_PASS\n    auth: backend\n"
+        f'api:\n  listen: ["{HOST}:{api}"]\n'
     )
     url = f"postgresql://{quote(user, safe='')}@{HOST}:{listen}/postgres"
     line = f'PGPASSWORD="$GPRXY_PASS" {_psql(None)} {shlex.quote(url)}'
-    return Plan(configuration, {"GPRXY_PASS": variables["GPRXY_PASS"]}, (line,))
+    return Plan(configuration, {"GPRXY_PASS": variables["GPRXY_PASS"]}, (line,), api)
 
 
-def example_with_ports(listen: int, server: int) -> str:
+def example_with_ports(listen: int, server: int, api: int) -> str:
     """
     The text of C{examples/demo.yaml} with these ports in place of its own.
 
     @raise DemoError: the example no longer names the ports it is known for
     """
     text = EXAMPLE.read_text()
-    for old, new in ((LISTEN_PORT, listen), (SERVER_PORT, server)):
+    for old, new in ((LISTEN_PORT, listen), (SERVER_PORT, server), (API_PORT, api)):
         named = f"{HOST}:{old}"
         if text.count(named) != 1:
             raise DemoError(f"{EXAMPLE} does not name {named} just once")
@@ -151,7 +164,7 @@ def example_with_ports(listen: int, server: int) -> str:
     return text
 
 
-def _plan_with_own_server(folder: Path, listen: int, until_the_end: ExitStack) -> Plan:
+def _plan_with_own_server(folder: Path, listen: int, api: int, until_the_end: ExitStack) -> Plan:
     """Start a PostgreSQL of our own, with the shop in it."""
     ground = reachable_folder(folder / "postgres", account_for(os.getuid()))
     if not (ground / "data").exists():
@@ -163,25 +176,33 @@ def _plan_with_own_server(folder: Path, listen: int, until_the_end: ExitStack) -
     passwords = passwords_in(folder)
     lay_out(cluster, passwords)
     configuration = EXAMPLE
-    if (listen, cluster.port) != (LISTEN_PORT, SERVER_PORT):
+    if (listen, cluster.port, api) != (LISTEN_PORT, SERVER_PORT, API_PORT):
         configuration = folder / EXAMPLE.name
-        configuration.write_text(example_with_ports(listen, cluster.port))
+        configuration.write_text(example_with_ports(listen, cluster.port, api))
     url = f"postgresql://{PERSON}:{passwords.person}@{HOST}:{listen}/{DATABASE}"
     psql = _psql(cluster.binaries)
     lines = (
         f'{psql} "{url}"',
         f'{psql} "{url}" -c "SELECT * FROM sales ORDER BY turnover DESC"',
     )
-    return Plan(configuration, {"PROXYD_DEMO_PASSWORD": passwords.service}, lines)
+    return Plan(configuration, {"PROXYD_DEMO_PASSWORD": passwords.service}, lines, api, psql)
 
 
-def _serve(plan: Plan, listen: int, folder: Path, stop: Stop) -> int:
-    """Start proxyd, print the lines when it is there, and wait for its end."""
+def _serve(plan: Plan, listen: int, folder: Path, runtime: Path, stop: Stop) -> int:
+    """
+    Start proxyd, print the lines when it is there, and wait for its end.
+
+    @param runtime: a folder for its UNIX socket, whose path must be short
+    """
     state = folder / "state"
     state.mkdir(mode=0o700, exist_ok=True)
     # The checkout's own proxyd, and its plugin for twistd, whatever is installed.
     path = os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))
-    variables = {"STATE_DIRECTORY": str(state), "RUNTIME_DIRECTORY": str(state), "PYTHONPATH": path}
+    variables = {
+        "STATE_DIRECTORY": str(state),
+        "RUNTIME_DIRECTORY": str(runtime),
+        "PYTHONPATH": path,
+    }
     command = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile="]
     command += ["proxyd", "--config", str(plan.configuration)]
     # In a session of its own a terminal's Ctrl-C reaches it once, through us, in its turn.
@@ -197,7 +218,7 @@ def _serve(plan: Plan, listen: int, folder: Path, stop: Stop) -> int:
         daemon.send_signal(signal.SIGTERM)
     try:
         if wait_until_ready((HOST, listen), lambda: daemon.poll() is None, READY_SECONDS):
-            _invite(plan)
+            _invite(plan, state, runtime)
         elif daemon.poll() is None and not stop.asked:
             raise DemoError(f"proxyd did not answer on {HOST}:{listen} in {READY_SECONDS:.0f} s")
         code = daemon.wait()
@@ -211,11 +232,29 @@ def _serve(plan: Plan, listen: int, folder: Path, stop: Stop) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _invite(plan: Plan) -> None:
+def _invite(plan: Plan, state: Path, runtime: Path) -> None:
     print("\ndemo: proxyd is up. In another terminal, paste:\n")
-    for line in plan.lines:
+    for line in (*plan.lines, *_api_lines(plan, state, runtime)):
         print(f"    {line}")
     print("\ndemo: Ctrl-C stops everything; the data is kept.\n", flush=True)
+
+
+def _api_lines(plan: Plan, state: Path, runtime: Path) -> list[str]:
+    """The lines that the API is needed for, or that show it."""
+    path = runtime / "api.sock"
+    url = f"http://{HOST}:{plan.api}"
+    token = shlex.quote(str(state / "admin.token"))
+    proxyctl = shlex.quote(str(Path(sys.executable).with_name("proxyctl")))
+    lines = [
+        f'curl -H "Authorization: Bearer $(cat {token})" {url}/api/docker/proxy',
+        f"{proxyctl} status --socket {path}",
+    ]
+    if plan.psql is not None:
+        body = {"database_id": DATABASE, "ttl": "12h", "label": "make run"}
+        made = Client(Where(socket=str(path)), {}).post("/api/tokens", body)
+        question = "SELECT current_user, count(*) FROM customers"
+        lines.insert(0, f'{plan.psql} "{made["connection_string"]}" -c "{question}"')
+    return lines
 
 
 def _hold(folder: Path, until_the_end: ExitStack) -> None:

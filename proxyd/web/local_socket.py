@@ -24,6 +24,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from proxyd.config.values import SOCKET_PATH_LIMIT
 from proxyd.errors import StartError
 from proxyd.net.listening import Acceptor
 from proxyd.web.http import ApiChannel, ApiSite
@@ -44,6 +45,11 @@ def open_socket(path: str) -> socket.socket:
     @raise StartError: somebody listens there, something else than a socket is
         there, or it can't be made
     """
+    if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
+        raise StartError(
+            f"api.socket {path}: the path of a socket has at most {SOCKET_PATH_LIMIT} bytes: "
+            "name a shorter one"
+        )
     folder = os.path.dirname(path)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)

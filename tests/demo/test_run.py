@@ -98,7 +98,7 @@ class Command(ProcessProtocol):
     @property
     def lines(self) -> list[str]:
         """The lines to paste that it printed."""
-        return [line.strip() for line in self.said.splitlines() if line.startswith("    psql")]
+        return [line.strip() for line in self.said.splitlines() if line.startswith("    ")]
 
 
 def processes() -> dict[int, tuple[int, str]]:
@@ -175,6 +175,11 @@ class DemoTests(TestCase):
         answers = [await self.paste(line, question) for line in demo.lines]
         self.assertRegex(answers[0], r"customers +\| +8")
         self.assertIn("kettle", answers[1])
+        self.assertIn("token:", demo.lines[2])
+        self.assertRegex(answers[2], r"proxyd_svc +\| +8")
+        self.assertIn('"status": "ready"', answers[3])
+        self.assertRegex(answers[4], "^proxyd .* is ready")
+        self.assertEqual(len(answers), 5)
         insert = "INSERT INTO customers (name, city) VALUES ('Radia', 'Seattle');\n"
         self.assertIn("INSERT 0 1", await self.paste(demo.lines[0], insert))
         await self.end_and_see(demo, signal.SIGINT)
@@ -228,10 +233,13 @@ class PlanTests(TestCase):
 
     def test_ports(self) -> None:
         """Taken ports are replaced in the example, and nothing else."""
-        changed = example_with_ports(1111, 2222)
+        changed = example_with_ports(1111, 2222, 3333)
         self.assertIn('"127.0.0.1:1111"', changed)
+        self.assertIn('"127.0.0.1:3333"', changed)
         self.assertIn("@127.0.0.1:2222/shop", changed)
-        back = changed.replace(":1111", ":6432").replace(":2222", ":15432")
+        back = (
+            changed.replace(":1111", ":6432").replace(":2222", ":15432").replace(":3333", ":8080")
+        )
         self.assertEqual(back, (CHECKOUT / "examples" / "demo.yaml").read_text())
 
     def test_given_server(self) -> None:
@@ -239,7 +247,7 @@ class PlanTests(TestCase):
         folder = Path(self.mktemp())
         folder.mkdir()
         variables = {"DB_HOST": "db.internal:5433", "GPRXY_USER": "svc@x", "GPRXY_PASS": "hush"}
-        plan = plan_for_given(folder, 7777, variables)
+        plan = plan_for_given(folder, 7777, 8888, variables)
         written = plan.configuration.read_text()
         self.assertIn("postgresql://svc%40x@db.internal:5433/", written)
         self.assertIn("127.0.0.1:7777", plan.lines[0])
@@ -247,5 +255,5 @@ class PlanTests(TestCase):
 
     def test_given_server_without_a_user(self) -> None:
         """A server without a user to log in as is refused by the names of what is missing."""
-        error = self.assertRaises(DemoError, plan_for_given, Path(), 7777, {"DB_HOST": "db"})
+        error = self.assertRaises(DemoError, plan_for_given, Path(), 7777, 8888, {"DB_HOST": "db"})
         self.assertIn("GPRXY_USER", str(error))

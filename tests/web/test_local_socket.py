@@ -96,6 +96,11 @@ class OpenTests(SynchronousTestCase):
         (self.folder / "run").write_text("")
         self.assertIn(str(self.path), self.refused())
 
+    def test_too_long(self) -> None:
+        """A path that no socket can have, as of a deep state directory, is told with what to do."""
+        error = self.assertRaises(StartError, open_socket, f"/{'x' * 120}/api.sock")
+        self.assertIn("name a shorter one", str(error))
+
     def test_two_at_once(self) -> None:
         """Of many processes that start at the same moment one gets it, and can be reached."""
         self.opened().close()  # a stale one, that all of them find
