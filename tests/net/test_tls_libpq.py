@@ -77,7 +77,7 @@ def connect(conninfo: str) -> None:
         pq.PollingStatus.OK,
         pq.PollingStatus.FAILED,
     ):
-        reading = status is pq.PollingStatus.READING
+        reading = status == pq.PollingStatus.READING
         fds = [connection.socket]
         select.select(fds if reading else [], [] if reading else fds, [], SECONDS)
     connection.finish()
