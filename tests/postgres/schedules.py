@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from struct import pack, unpack_from
 
 from twisted.internet.task import Clock
@@ -19,6 +19,7 @@ from proxyd.config.model import Connection, Dsn, Log, Postgres, PostgresTls
 from proxyd.config.secrets import Secret
 from proxyd.postgres.directory import Directory
 from proxyd.postgres.listener import PostgresListener
+from proxyd.postgres.pool import Pool
 from proxyd.postgres.pools import Pools, accounts_of
 from proxyd.postgres.server import Server
 from proxyd.target import Target
@@ -386,7 +387,7 @@ class Schedule:
     """
     One run: a few clients, one pool, a budget of accidents.
 
-    @ivar killed: how many servers were killed
+    @ivar killed: how many servers were killed, and sessions ended from outside
     @ivar counts: how often what was seen
     """
 
@@ -411,14 +412,14 @@ class Schedule:
             reset=chance.choice(("discard_all", "discard_all", "close")),
             health_check_period=chance.choice((2.0, 60.0)),
         )
-        dialer = MemoryDialer(self.network, self._accept)
-        servers = {"shop": Server(connection, dialer, self.link, self.clock)}
         self.pools = Pools(self.clock, chance.random)
-        self.pools.serve(servers, accounts_of(servers))
+        self._connection = connection
+        self._replaced: list[Pool] = []
+        directory = self._serve()
         self.pools.startService()
-        settings = Postgres(listen=(), tls=PostgresTls("disable"))
+        self._settings = Postgres(listen=(), tls=PostgresTls("disable"))
         self.listener = PostgresListener(
-            None, self.link, settings, Log(), None, Directory(servers), self.pools
+            None, self.link, self._settings, Log(), None, directory, self.pools
         )
         self.listener.startService()
         self.people = [self.person(self, number) for number in range(chance.randint(2, 5))]
@@ -426,9 +427,18 @@ class Schedule:
             self._kill: chance.choice((0, 0, 0, 1, 2)),
             self._cancel: chance.choice((0, 1, 3)),
             self._notify: 2,
+            self._reload: chance.choice((0, 0, 1, 2)),
+            self._end_session: chance.choice((0, 0, 0, 1)),
             self._wake: 2,
             self._wait: 2,
         }
+
+    def _serve(self) -> Directory:
+        dialer = MemoryDialer(self.network, self._accept)
+        servers = {"shop": Server(self._connection, dialer, self.link, self.clock)}
+        self._replaced += self.pools
+        self.pools.serve(servers, accounts_of(servers))
+        return Directory(servers)
 
     def _accept(self, wire: Wire) -> None:
         self.backends.append(self.backend(wire, 1000 + len(self.backends)))
@@ -493,7 +503,7 @@ class Schedule:
         return (
             all(person.over for person in self.people)
             and not self.listener.sessions
-            and not any(pool.in_use for pool in self.pools)
+            and not any(pool.in_use for pool in (*self.pools, *self._replaced))
         )
 
     def _wake(self) -> bool:
@@ -548,6 +558,20 @@ class Schedule:
             backend = self.chance.choice(listening)
             backend.session.notify()
             backend.turn(self)
+
+    def _reload(self) -> None:
+        """Another configuration: nobody who is here notices."""
+        idle = self._connection.connection_max_idle_time
+        self._connection = replace(self._connection, connection_max_idle_time=idle + 1.0)
+        self.listener.adopt(self._settings, Log(), None, self._serve())
+        self.counts["reloaded"] += 1
+
+    def _end_session(self) -> None:
+        """Somebody's session is ended from outside."""
+        sessions = list(self.listener.sessions)
+        if sessions:
+            self.killed += 1
+            self.chance.choice(sessions).kill("told to")
 
     def _wait(self) -> None:
         self.clock.advance(1.0)
