@@ -20,6 +20,7 @@ from proxyd.config.token_settings import STORE_POLL
 from proxyd.errors import StartError
 from proxyd.interfaces import IStore
 from proxyd.net.certificates import state_directory
+from proxyd.net.clock import WallClock
 from proxyd.postgres.registered import Registered
 from proxyd.records import StoreError
 from proxyd.store.keys import kept_secret
@@ -54,7 +55,7 @@ class State(Room):
         self._store = self._made(config)
         self.store = self._store
         self.tokens = Tokens(
-            ground.reactor,
+            WallClock(ground.reactor),  # their dates are others' words: the system's hour counts
             self.store,
             OwnSecret(b""),
             config.tokens,
