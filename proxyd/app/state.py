@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from proxyd.app.room import Ground, Room
+from proxyd.auth.fetch import Fetcher
 from proxyd.auth.issued import OwnSecret
 from proxyd.auth.tokens import Tokens
 from proxyd.config.dsn import SCHEMES
@@ -75,13 +76,14 @@ class State(Room):
         @raise StartError: the store can't be opened, or a secret not be read
         """
         secret = self._token_secret(config)
+        for issuer in config.tokens.issuers:
+            Fetcher(self._ground.reactor, issuer)  # its certificates can be read
         if not self._opened:
             self._open(config)
 
         def adopt() -> None:
             self._config = config
-            self.tokens.secret = secret
-            self.tokens.settings = config.tokens
+            self.tokens.adopt(config.tokens, secret)
 
         return adopt
 

@@ -19,7 +19,9 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from proxyd.auth.issued import TYPE, OwnSecret, digest_of, grant_of, new_token_id
+from proxyd.auth.fetch import Fetcher
+from proxyd.auth.issued import ALGORITHM, TYPE, OwnSecret, digest_of, grant_of, new_token_id
+from proxyd.auth.issuers import Issuers
 from proxyd.auth.jws import looks_like_token, read_token
 from proxyd.auth.memory import TokenMemory
 from proxyd.config.token_settings import TokenSettings
@@ -54,8 +56,9 @@ class Tokens(Service):
     """
     All there is to do with tokens.
 
-    @ivar settings: may be replaced while it runs, as may L{secret}
+    @ivar settings: how tokens are treated; see L{adopt}
     @ivar secret: what our own tokens are signed with
+    @ivar issuers: the others whose tokens let in
     """
 
     name = "tokens"
@@ -80,12 +83,23 @@ class Tokens(Service):
         self.secret = secret
         self._public = public
         self._connections = connections
+        self.issuers = Issuers(clock, lambda issuer: Fetcher(clock, issuer))
+        self.issuers.adopt(settings.issuers)
         self._memory = TokenMemory(clock)
         self._cleaning = LoopingCall(self._clean)
         self._cleaning.clock = clock
         self._watching = LoopingCall(self._watch_store)
         self._watching.clock = clock
         self._ended_all = False
+
+    def adopt(self, settings: TokenSettings, secret: OwnSecret) -> None:
+        """
+        Treat tokens so from now on; those that are in stay in.
+
+        @raise StartError: an issuer's certificates can't be read; nothing is changed
+        """
+        self.issuers.adopt(settings.issuers)
+        self.settings, self.secret = settings, secret
 
     # Service
 
@@ -119,6 +133,7 @@ class Tokens(Service):
             if clock.running:
                 clock.stop()
         self._memory.stop()
+        self.issuers.stop()
         super().stopService()  # type: ignore[no-untyped-call]
 
     # For whoever manages tokens
@@ -276,10 +291,17 @@ class Tokens(Service):
 
     async def _check(self, token: bytes) -> Grant:
         signed = read_token(token)
-        self.secret.verify(signed)
-        grant = grant_of(signed.claims)
+        ours = signed.algorithm == ALGORITHM
+        if ours:
+            self.secret.verify(signed)
+            grant = grant_of(signed.claims)
+        else:
+            grant = await self.issuers.check(signed, token)
         if self._store_lost and self.settings.when_store_lost != "keep":
             raise TokenRefused(Refusal.STORE_LOST)
+        if not ours:
+            self._memory.look(grant)
+            return grant
         digest = digest_of(token)
         record = self._memory.by_digest(digest) or await self._ask(grant)
         if record is None or record.digest != digest:

@@ -60,3 +60,20 @@ class TokenSettings:
 
 STORE_POLL = 0.4
 """Seconds between two looks for changes in a shared store: a revocation reaches it in a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTimes:
+    """
+    Seconds around an issuer's keys that no key sets.
+
+    @param kept: how long fetched keys are used before they are looked at again
+    @param pause: between two fetches, whatever tokens come
+    @param fetch: how long one may take
+    @param skew: by how much an issuer's clock may differ from ours
+    """
+
+    kept: float = 600.0
+    pause: float = 10.0
+    fetch: float = 5.0
+    skew: float = 30.0
