@@ -153,11 +153,11 @@ class TwistdTests(TestCase):
 
     async def test_not_in_this_version(self) -> None:
         """What only a later version can do is refused at the start, by name."""
-        name = self.file(GOOD + 'socks5: {listen: ["127.0.0.1:0"]}\n')
+        name = self.file(GOOD + 'agents: {listen: ["127.0.0.1:0"]}\n')
         running = self.proxyd("-c", name)
         self.assertEqual(await running.ended(), End(1, None))
         self.assertEqual(len(running.err.splitlines()), 1, running.err)
-        self.assertIn("p.yaml:5: socks5: not in this version yet", running.err)
+        self.assertIn("p.yaml:5: agents: not in this version yet", running.err)
         self.assertEqual(running.out, "")
 
     async def test_port_taken(self) -> None:

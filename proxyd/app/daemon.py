@@ -15,7 +15,9 @@ from twisted.logger import Logger
 from proxyd import __version__
 from proxyd.app.databases import Databases
 from proxyd.app.room import Ground, Line, Room
+from proxyd.app.socks import Socks
 from proxyd.app.state import State
+from proxyd.app.ways import Ways
 from proxyd.config.model import Config
 from proxyd.config.times import LINGER, LONGEST_DIAL
 from proxyd.dial.direct import DirectDialer
@@ -23,6 +25,7 @@ from proxyd.errors import ConfigError, StartError
 from proxyd.net.descriptors import check, raise_limit
 from proxyd.net.link import Link
 from proxyd.net.resolver import Resolver
+from proxyd.services.ending import end_with
 from proxyd.services.notify import Notify
 from proxyd.services.ordered import OrderedService
 from proxyd.services.signals import Signals
@@ -98,8 +101,11 @@ class Daemon(OrderedService):
         self._began: float = reactor.seconds()
         self.phase = "starting"
         self.state = State(ground, config)
-        self.databases = Databases(ground, config, self.state)
-        self.rooms: tuple[Room, ...] = (self.state, self.databases)
+        self.ways = Ways(ground, config, self._give_up)
+        self.databases = Databases(ground, config, self.state, self.ways)
+        self.rooms: tuple[Room, ...] = (self.state, self.ways, self.databases)
+        if config.socks5 is not None:
+            self.rooms = (*self.rooms, Socks(ground, config.socks5, self.ways))
         if config.api is not None:
             # Its libraries take a while to import. It is the last: it offers what the others bring.
             from proxyd.app.api import ApiRoom
@@ -138,6 +144,11 @@ class Daemon(OrderedService):
         if self.phase == "starting":
             self.phase = "ready"
             self.notify.ready(self._status())
+
+    def _give_up(self, error: StartError) -> None:
+        """What must be there at the start is not: end, with its line and 1."""
+        self._log.critical("not started: {reason}", reason=str(error))
+        end_with(self._reactor, 1, f"proxyd: {error}")
 
     @property
     def uptime(self) -> float:

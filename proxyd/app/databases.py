@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from proxyd.app.room import Ground, Line, Room
 from proxyd.app.state import State
+from proxyd.app.ways import Ways
 from proxyd.config import values
 from proxyd.config.model import Config, Connection, Postgres
 from proxyd.errors import StartError
@@ -58,13 +59,15 @@ class Databases(Room):
     @ivar listener: None where nothing asks for one
     """
 
-    def __init__(self, ground: Ground, config: Config, state: State) -> None:
+    def __init__(self, ground: Ground, config: Config, state: State, ways: Ways) -> None:
         """
+        @param ways: lead to the servers
         @param state: knows the tokens and the registered databases
         @raise StartError: a certificate can't be read
         """
         self._ground = ground
         self._state = state
+        self._ways = ways
         self._config = config
         self._watching = False
         self.pools = Pools(ground.reactor, random.random)
@@ -229,7 +232,9 @@ class Databases(Room):
         ground = self._ground
         connections = {**config.connections, **self._state.registered.connections}
         return {
-            name: Server(connection, ground.direct, ground.link, ground.reactor)
+            name: Server(
+                connection, self._ways.dialer_for(connection.via), ground.link, ground.reactor
+            )
             for name, connection in connections.items()
         }
 

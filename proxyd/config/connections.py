@@ -163,8 +163,6 @@ def _with_pool(
     if pool_mode != "session":
         section.not_yet("pool_mode", pool_mode)
     via = section.text("via")
-    if via is not None:
-        section.not_yet("via")
     return replace(
         connection,
         pool_mode=pool_mode,

@@ -30,7 +30,7 @@ from proxyd.config.sections import (
 )
 from proxyd.config.socks import read_socks
 from proxyd.config.tokens import read_tokens
-from proxyd.config.upstreams import read_upstreams
+from proxyd.config.upstreams import check_vias, read_upstreams
 from proxyd.errors import ConfigError
 
 __all__ = ["Flags", "from_environment", "load", "load_config"]
@@ -104,11 +104,12 @@ def _assembled(
     tokens = read_tokens(root, variables, report)
     connections = read_connections(root, variables, report, postgres)
     upstreams = read_upstreams(root)
+    check_vias(root, connections, upstreams)
     routes = read_routes(root, upstreams)
     default = read_default(root, upstreams)
     socks5 = read_socks(root, flags.socks5_listen, report)
     api = read_api(root)
-    read_later(root, flags, report)
+    read_later(root)
     root.close()
     if report.problems:
         raise ConfigError(report.problems)

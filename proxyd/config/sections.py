@@ -18,18 +18,7 @@ LOG_LEVELS = ("debug", "info", "warn", "error", "critical")
 
 TLS_MODES = ("disable", "prefer", "require", "verify-full")
 
-LATER = (
-    "socks5",
-    "listen",
-    "auth",
-    "ssh",
-    "aws",
-    "instances",
-    "upstreams",
-    "routes",
-    "default",
-    "agents",
-)
+LATER = ("agents",)
 """Top-level keys that are known by name, and wait for a later version."""
 
 _UNFIT = {
@@ -130,13 +119,11 @@ def read_postgres(
     )
 
 
-def read_later(root: Section, flags: Flags, report: Report) -> None:
+def read_later(root: Section) -> None:
     """Tell of the keys of later versions that are there."""
     for name in LATER:
         if root.has(name):
             root.not_yet(name)
-    if flags.socks5_listen is not None:
-        report.not_yet("--socks5-listen")
 
 
 def _state_url(text: str, root: Section) -> str:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from proxyd.config import values
+from proxyd.config.model import Connection
 from proxyd.config.section import Section
 from proxyd.config.values import BadValue
 from proxyd.config.ways import Aws, Ssh, Upstream
@@ -57,6 +58,17 @@ def read_upstreams(root: Section) -> dict[str, Upstream]:
     for name, below in sections.items():
         _check_via(found[name], below, found)
     return found
+
+
+def check_vias(
+    root: Section, connections: Mapping[str, Connection], upstreams: Collection[str]
+) -> None:
+    """Tell of connections whose C{via} is no upstream."""
+    section = root.section("connections")
+    for name, connection in connections.items():
+        below = None if section is None else section.section(name)
+        if below is not None and connection.via is not None:
+            check_known(below, "via", connection.via, upstreams)
 
 
 def check_known(section: Section, key: str, name: str, upstreams: Collection[str]) -> bool:

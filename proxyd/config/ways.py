@@ -122,4 +122,4 @@ class Socks5:
     pac: bool = False
     auth_timeout: float = 30.0
     connect_timeout: float = 30.0
-    max_clients: int = 10000
+    max_clients: int = 5000

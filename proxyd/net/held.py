@@ -106,11 +106,13 @@ class Reached:
     A connection that was made.
 
     @param end: the End on it, paused
+    @param socket: what it stands on here: its own, or the near end of a pair
     @param local: host and port of our own side, as far as there is one
     @param peer: of the other side; None: it is reached by a way that can't say
     """
 
     end: End
+    socket: socket.socket
     local: tuple[str, int]
     peer: tuple[str, int] | None
 
@@ -136,7 +138,7 @@ def reach(
 
 def _on_socket(link: Link, sock: socket.socket, subject: Subject) -> Reached:
     local, peer = sock.getsockname(), sock.getpeername()
-    return Reached(End(link, sock, None, subject, paused=True), local[:2], peer[:2])
+    return Reached(End(link, sock, None, subject, paused=True), sock, local[:2], peer[:2])
 
 
 def _on_transport(link: Link, reactor: Any, held: Held, subject: Subject) -> Reached:
@@ -145,7 +147,8 @@ def _on_transport(link: Link, reactor: Any, held: Held, subject: Subject) -> Rea
     for side in (transport.getHost(), transport.getPeer()):
         tcp = isinstance(side, IPv4Address | IPv6Address)
         sides.append((side.host, side.port) if tcp else None)
-    return Reached(end_for(link, reactor, held, subject), sides[0] or ("0.0.0.0", 0), sides[1])
+    end, sock = _end_on(link, reactor, held, subject)
+    return Reached(end, sock, sides[0] or ("0.0.0.0", 0), sides[1])
 
 
 def end_for(link: Link, reactor: Any, held: Held, subject: Subject) -> End:
@@ -154,10 +157,14 @@ def end_for(link: Link, reactor: Any, held: Held, subject: Subject) -> End:
 
     @param reactor: adopts the far end of a socket pair
     """
+    return _end_on(link, reactor, held, subject)[0]
+
+
+def _end_on(link: Link, reactor: Any, held: Held, subject: Subject) -> tuple[End, socket.socket]:
     transport: Any = held.transport
     own = socket_of(transport)
     if own is not None:
-        return End(link, own, transport, subject, paused=True)
+        return End(link, own, transport, subject, paused=True), own
     near, far = socket.socketpair()
     near.setblocking(False)
     far.setblocking(False)
@@ -169,4 +176,4 @@ def end_for(link: Link, reactor: Any, held: Held, subject: Subject) -> End:
     splice.end = End(link, near, splice, subject, paused=True)
     transport.resumeProducing()
     held.carried_by(splice)
-    return splice.end
+    return splice.end, near

@@ -11,13 +11,11 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError
-from twisted.internet.interfaces import ITransport
-from twisted.internet.protocol import Factory, Protocol
 
 from proxyd.config.model import Dsn
 from proxyd.errors import DialError, DialFailure
 from proxyd.interfaces import IDialer
-from proxyd.net.end import End
+from proxyd.net.held import reach
 from proxyd.net.link import Link
 from proxyd.net.tls import (
     POSTGRESQL,
@@ -32,15 +30,6 @@ from proxyd.target import Principal, Target
 from proxyd.wire.pg.messages import ssl_request
 
 
-class _Held(Protocol):
-    """A connection of Twisted's whose bytes the link carries: only its lifetime is left here."""
-
-    def connectionMade(self) -> None:
-        """Read nothing."""
-        assert self.transport is not None
-        self.transport.pauseProducing()  # type: ignore[attr-defined]
-
-
 class Opening:
     """
     Opens connections to the servers of one DSN.
@@ -48,12 +37,13 @@ class Opening:
     @ivar manner: how one logs in to them
     """
 
-    def __init__(self, dsn: Dsn, manner: Manner, dialer: IDialer, link: Link) -> None:
+    def __init__(self, dsn: Dsn, manner: Manner, dialer: IDialer, link: Link, reactor: Any) -> None:
         """@raise StartError: a certificate that the DSN names can't be used"""
         self.manner = manner
         self._sslmode = dsn.sslmode
         self._dialer = dialer
         self._link = link
+        self._reactor = reactor
         self._context: SSL.Context | None = None
         if dsn.sslmode != "disable" and not all(host.is_unix for host in dsn.hosts):
             said = dsn.parameters
@@ -80,21 +70,14 @@ class Opening:
         @raise DialError: there is none to be had this way
         """
         endpoint = self._dialer.endpoint_for(target, principal)
-        protocol: Any = await endpoint.connect(Factory.forProtocol(_Held))
-        transport: Any = protocol.transport
-        assert transport is not None
-        address = _address(transport, target)
         conversation = Conversation()
-        end = End(
-            self._link,
-            transport.getHandle(),
-            transport,
-            conversation,
-            paused=True,
-        )
-        conversation.end = end
+        reached = await reach(self._link, self._reactor, endpoint, conversation)
+        end = conversation.end = reached.end
+        address = target if reached.peer is None else Target(*reached.peer)
         try:
-            self.manner.settle(transport.getHandle(), host)
+            if end.closed:
+                raise Lost(conversation.lost or "lost at once")
+            self.manner.settle(reached.socket, host)
             if way not in ("plain", "plain?"):
                 await self._secure(conversation, host, way)
         except Lost as error:
@@ -156,11 +139,3 @@ def channel_binding(conversation: Conversation) -> bytes | None:
         return tls_server_end_point(certificate.to_cryptography())
     except ValueError:
         return None
-
-
-def _address(transport: ITransport, target: Target) -> Target:
-    """The address that really answered: where a cancel request has to go."""
-    peer: Any = transport.getPeer()
-    if target.is_unix or not hasattr(peer, "host"):
-        return target
-    return Target(peer.host, peer.port)

@@ -84,7 +84,7 @@ class Server:
             reactor, connection.connect_timeout, Conversation.give_up
         )
         manner = self._manner = manner_of(connection.dsn)
-        self._opening = Opening(connection.dsn, manner, dialer, link)
+        self._opening = Opening(connection.dsn, manner, dialer, link, reactor)
         self._hosts = Hosts(
             connection.dsn.hosts,
             manner.attributes,

@@ -11,15 +11,16 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger, LogLevel
 
 from proxyd.config.ways import Socks5
 from proxyd.interfaces import IRouter
+from proxyd.net.acceptors import Acceptors
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.end import End
 from proxyd.net.link import Link
-from proxyd.net.listening import Acceptor, open_listener
+from proxyd.net.tasks import spawn
 from proxyd.socks.accounts import Accounts
 from proxyd.socks.allowances import Allowances
 from proxyd.socks.bind import Bind
@@ -48,6 +49,8 @@ class SocksListener(Service):
     @ivar opened: clients that asked for something, since the start
     @ivar failed: those of them that did not get it
     @ivar turned_away: clients that did not get so far
+    @ivar up: bytes to targets, in sessions that have ended
+    @ivar down: bytes from targets, in sessions that have ended
     """
 
     def __init__(
@@ -71,10 +74,10 @@ class SocksListener(Service):
         self.accounts = accounts
         self.router = router
         self.allowances = Allowances(self.clock)
-        self.opened = self.failed = self.turned_away = 0
+        self.opened = self.failed = self.turned_away = self.up = self.down = 0
         self._tls = tls
         self._next_number = next_number or itertools.count(1).__next__
-        self._acceptors: list[Acceptor] = []
+        self._acceptors = Acceptors(reactor, self._accepted, link)
         self._deadlines: Deadlines[SocksClient] = Deadlines(
             self.clock, settings.auth_timeout, lambda client: client.leave("too late")
         )
@@ -83,6 +86,7 @@ class SocksListener(Service):
         )
         self._clients: dict[SocksClient, None] = {}
         self._empty: list[Deferred[None]] = []
+        self._closing: Deferred[None] = succeed(None)
 
     # What is known of it
 
@@ -104,7 +108,7 @@ class SocksListener(Service):
     @property
     def addresses(self) -> list[object]:
         """Where it listens."""
-        return [acceptor.address for acceptor in self._acceptors]
+        return self._acceptors.addresses
 
     # Service
 
@@ -114,9 +118,15 @@ class SocksListener(Service):
 
         @raise StartError: one can't be opened
         """
-        for place in self.settings.listen:
-            self._acceptors.append(open_listener(self.reactor, place, self._accepted, self.link))
-            _log.info("SOCKS5 clients are welcome at {place}", place=place.text)
+        self._acceptors.open(self.settings.listen, "SOCKS5 clients")
+
+    async def reopen(self) -> None:
+        """
+        Open the listening sockets anew; who has come in stays.
+
+        @raise StartError: one could not be opened again
+        """
+        await self._acceptors.reopen()
 
     def adopt(self, settings: Socks5, accounts: Accounts, tls: SSL.Context | None) -> None:
         """Use other settings for the clients that come from now on; the sockets stay."""
@@ -130,18 +140,13 @@ class SocksListener(Service):
             client.kill("proxyd stops")
         done: Deferred[None] = Deferred()
         self._empty.append(done)
-        acceptors, self._acceptors = self._acceptors, []
-        for acceptor in acceptors:
-            acceptor.stop().addErrback(
-                lambda failure: _log.failure("a port could not be closed", failure)
-            )
+        self._closing = spawn(self._acceptors.stop(), _log, "closing the SOCKS5 listener")
         self._look_empty()
         return done
 
     async def _stop(self) -> None:
-        acceptors, self._acceptors = self._acceptors, []
-        for acceptor in acceptors:
-            await acceptor.stop()
+        await self._closing
+        await self._acceptors.stop()
         for client in [*self._deadlines, *self._clients]:
             client.kill("proxyd stops")
         self._deadlines.stop()
@@ -219,6 +224,8 @@ class SocksListener(Service):
             _log.debug("[{source}] gone: {why}", source=client.source, why=why)
             return
         self.failed += refused
+        self.up += up
+        self.down += down
         passage = client.passage
         _log.emit(
             LogLevel.info,

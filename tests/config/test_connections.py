@@ -266,7 +266,6 @@ class LaterTests(ReadingCase):
             ("pool_mode: transaction", "pool_mode: transaction"),
             ("pool_mode: statement", "pool_mode: statement"),
             ("identity: user", "identity: user"),
-            ("via: dev", "via"),
         ):
             config = self.load(MINIMAL + f"    {keys}\n")
             self.assertEqual(

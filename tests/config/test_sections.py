@@ -258,11 +258,6 @@ class LaterTests(ReadingCase):
                 [f"proxyd.yaml:2: {name}: not in this version yet"],
             )
 
-    def test_flag(self) -> None:
-        """--socks5-listen is for later, too."""
-        config = self.load("", flags=Flags(socks5_listen="127.0.0.1:1080"))
-        self.assertEqual([one.key for one in config.later], ["--socks5-listen"])
-
     def test_token_secret(self) -> None:
         """A short JWT_SECRET is warned of, and not shown."""
         warnings = [str(one) for one in self.load(MINIMAL, {"JWT_SECRET": "hunter2"}).warnings]

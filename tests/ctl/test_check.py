@@ -14,7 +14,7 @@ from proxyd.ctl.check import check, summary
 from proxyd.errors import ConfigError
 
 GOOD = "connections: {default: {dsn: 'postgresql://svc@db/', password: env:PROXYD_TEST_PASSWORD}}\n"
-LATER = "agents: {}\nsocks5: {}\n"
+LATER = "agents: {}\nupstreams: {a: {agent: x}}\n"
 
 
 class CheckTests(SynchronousTestCase):
@@ -61,7 +61,7 @@ class CheckTests(SynchronousTestCase):
                     "so every PostgreSQL client will be refused"
                 ),
                 "note: x:1: agents: not in this version yet",
-                "note: x:2: socks5: not in this version yet",
+                "note: x:2: upstreams.a.agent: agents as upstreams: not in this version yet",
                 "x: good; PostgreSQL on 127.0.0.1:6432, 0 connections",
             ],
         )
@@ -101,9 +101,12 @@ class CheckTests(SynchronousTestCase):
                         "file": str(self.path),
                         "line": line,
                         "key": key,
-                        "what": "not in this version yet",
+                        "what": f"{about}not in this version yet",
                     }
-                    for line, key in ((1, "agents"), (2, "socks5"))
+                    for line, key, about in (
+                        (1, "agents", ""),
+                        (2, "upstreams.a.agent", "agents as upstreams: "),
+                    )
                 ],
                 "live": [],
             },

@@ -81,8 +81,8 @@ class StartTests(BlackBoxTestCase):
 
     def test_later_section(self) -> None:
         """A section this version knows by name only."""
-        ended = self.run_with(GOOD_LISTENER + "socks5: {listen: ['127.0.0.1:0']}\n")
-        self.assert_one_line(ended, r"socks5: not in this version yet")
+        ended = self.run_with(GOOD_LISTENER + "agents: {listen: ['127.0.0.1:0']}\n")
+        self.assert_one_line(ended, r"agents: not in this version yet")
 
     def test_wrong_usage(self) -> None:
         """Wrong usage: one line, code 2."""

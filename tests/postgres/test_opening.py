@@ -37,7 +37,7 @@ class OpeningTestCase(SceneTestCase):
         """A connection; closed at the end."""
         mode = words.pop("sslmode", "require")
         dsn = self.dsn(sslmode=mode, parameters=words)
-        opening = Opening(dsn, manner_of(dsn), self.dialer, self.link)
+        opening = Opening(dsn, manner_of(dsn), self.dialer, self.link, reactor)
         host = dsn.hosts[0]
         conversation, _ = await opening.open(host, host, way, ANN)
         self.addCleanup(conversation.end.abort)
@@ -88,7 +88,7 @@ class ServerNameTests(OpeningTestCase):
         dsn = self.dsn(hosts=(Target("localhost", self.fake.port),), sslmode="require")
         for words in ({}, {"sslsni": "0"}):
             said = replace(dsn, parameters=words)
-            opening = Opening(said, manner_of(said), self.dialer, self.link)
+            opening = Opening(said, manner_of(said), self.dialer, self.link, reactor)
             conversation, _ = await opening.open(said.hosts[0], said.hosts[0], "tls", ANN)
             conversation.end.abort()
         self.assertEqual(self.fake.names, [b"localhost", None])
@@ -107,7 +107,7 @@ class StuffingTests(OpeningTestCase):
         port = await endpoint.listen(Factory.forProtocol(Stuffer))
         self.addCleanup(port.stopListening)
         dsn = self.dsn(sslmode="prefer", hosts=(Target("127.0.0.1", port.getHost().port),))
-        opening = Opening(dsn, manner_of(dsn), self.dialer, self.link)
+        opening = Opening(dsn, manner_of(dsn), self.dialer, self.link, reactor)
         try:
             await opening.open(dsn.hosts[0], dsn.hosts[0], "tls?", ANN)
         except DialError as failed:
