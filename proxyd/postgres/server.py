@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, TimeoutError
@@ -363,8 +364,13 @@ class _TryNext(Exception):
 
 
 def _is_local(host: Target) -> bool:
-    """Whether what goes there never leaves this machine."""
-    return host.is_unix or host.host in ("localhost", "::1") or host.host.startswith("127.")
+    """Whether what goes there never leaves this machine; a name may lead anywhere."""
+    if host.is_unix or host.host == "localhost":
+        return True
+    try:
+        return ip_address(host.host).is_loopback
+    except ValueError:
+        return False
 
 
 def _only_value(answer: list[tuple[int, bytes]]) -> str:

@@ -12,8 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from struct import pack
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IPullProducer
+from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import LogLevel
 from zope.interface import implementer
 
@@ -21,6 +24,7 @@ from proxyd.errors import DialError, DialFailure
 from proxyd.postgres.answers import Fatal, Refused, login_refused
 from proxyd.postgres.server import Account
 from proxyd.services.logs import escaped
+from proxyd.target import Target
 from proxyd.wire.pg.login import LOGIN_LIMIT, Unchallenged
 from tests.postgres import fakeserver
 from tests.postgres.client import until
@@ -50,6 +54,26 @@ class Flood:
 
     def stopProducing(self) -> None:
         """It was hung up on."""
+
+
+class Mute(Protocol):
+    """A server that says so much, once it was spoken to, and no more."""
+
+    heard = over = False
+
+    def connectionMade(self) -> None:
+        """Somebody is there."""
+        self.factory.seen.append(self)  # type: ignore[union-attr]
+
+    def dataReceived(self, data: bytes) -> None:
+        """It was spoken to."""
+        if not self.heard:
+            self.transport.write(self.factory.said)  # type: ignore[union-attr]
+        self.heard = True
+
+    def connectionLost(self, reason: object = None) -> None:
+        """It was hung up on."""
+        self.over = True
 
 
 def saying(*flights: bytes) -> Login:
@@ -198,6 +222,34 @@ class HostileServerTests(SceneTestCase):
         self.assertIs(failed.failure, DialFailure.TIMEOUT)
         self.assertLess(self.clock.seconds(), 12.0)
         await until(lambda: self.link.ends == 0, "the connection to be dropped")
+
+    async def test_silence(self) -> None:
+        """Silence at any step is given up at connect_timeout: before TLS, and in it."""
+        for said in (b"", b"S", b"S\x16\x03\x03\x00\x7a\x02"):
+            silent: list[Mute] = []
+            factory = Factory.forProtocol(Mute)
+            factory.said, factory.seen, factory.noisy = said, silent, False
+            port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
+            for direct in ("postgres", "direct"):
+                dsn = self.dsn(
+                    hosts=(Target("127.0.0.1", port.getHost().port),),
+                    sslmode="require",
+                    parameters={"sslnegotiation": direct},
+                )
+                behind = self.server(self.connection(dsn=dsn))
+                del silent[:]
+                logging_in = Deferred.fromCoroutine(behind.login(SERVICE, "shop", {}, ANN))
+                ended = logging_in.addErrback(lambda failure: failure.value)
+                await until(lambda seen=silent: seen and seen[0].heard, "our first words")  # type: ignore[misc]
+                if said[1:] and direct == "direct":
+                    # A handshake that begins with an S is none, and ends at once.
+                    await until(lambda over=ended: over.called, "the end")  # type: ignore[misc]
+                self.clock.advance(10.1)
+                failed: object = await ended
+                assert isinstance(failed, DialError), failed
+                await until(lambda: self.link.ends == 0, "the connection to be dropped")
+            await port.stopListening()
+            await until(lambda seen=silent: all(one.over for one in seen), "its end")  # type: ignore[misc]
 
     async def test_words_of_a_stranger(self) -> None:
         """

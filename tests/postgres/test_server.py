@@ -494,6 +494,22 @@ class NameTests(ServerTestCase):
         else:
             self.fail("another name's certificate was believed")
 
+    async def test_looks_like_loopback(self) -> None:
+        """A name that begins as loopback addresses do is not this machine: no hash goes there."""
+        self.fake.login = fakeserver.md5
+        for host, good in (("127.0.0.1.evil.example", False), ("127.0.0.1", True)):
+            dsn = self.dsn(hosts=(Target(host, self.fake.port),))
+            dialer = DirectDialer(reactor, self.resolver, 30.0)
+            behind = Server(self.connection(dsn=dsn), dialer, self.link, self.clock)
+            logging_in = Deferred.fromCoroutine(behind.login(SERVICE, "shop", {}, ANN))
+            try:
+                (await logging_in).abort()
+            except DialError as failed:
+                self.assertIn("neither encrypted nor local", str(failed))
+                self.assertFalse(good)
+            else:
+                self.assertTrue(good)
+
 
 class TlsTests(ServerTestCase):
     """sslmode, as libpq means it."""
