@@ -24,6 +24,7 @@ from proxyd.dial.direct import DirectDialer
 from proxyd.errors import ConfigError, StartError
 from proxyd.net.descriptors import check, raise_limit
 from proxyd.net.link import Link
+from proxyd.net.memory import keep_freed_memory
 from proxyd.net.resolver import Resolver
 from proxyd.services.ending import end_with
 from proxyd.services.notify import Notify
@@ -133,6 +134,7 @@ class Daemon(OrderedService):
         for warning in self.config.warnings:
             self._log.warn("{warning}", warning=str(warning))
         self._check_limits()
+        keep_freed_memory()
         self._adopt(self.config)
         for room in self.rooms:
             room.open()

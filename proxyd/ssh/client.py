@@ -22,6 +22,7 @@ from twisted.conch.ssh.transport import (
     MSG_DISCONNECT,
 )
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -100,8 +101,7 @@ class SshClient(PacketTransport):
         if self._closing is not None:
             self._closing.cancel()
             self._closing = None
-        said = "it hung up" if reason is None else reason.getErrorMessage().rstrip(".")
-        self._fail(said)
+        self._fail(_ending(reason))
         assert self._failed is not None
         if self.service:
             service, self.service = self.service, None
@@ -273,6 +273,16 @@ class SshClient(PacketTransport):
         """Somebody waits for this server in vain: see whether it is there at all."""
         if self.channels is not None and self._failed is None:
             self._heart.suspect()
+
+
+def _ending(reason: Failure | None) -> str:
+    """How a connection ended that nobody said goodbye on."""
+    error = None if reason is None else reason.value
+    if error is None or isinstance(error, ConnectionDone):
+        return "it hung up"
+    # Twisted's own words for a reset are a sentence.
+    said = ": ".join(str(word) for word in error.args)
+    return f"the connection was lost{': ' if said else ''}{said}"
 
 
 class SshError(Exception):

@@ -126,7 +126,7 @@ class LifeTests(SshCase):
         for protocol, words in (
             (Http, "no SSH server"),
             (Old, "SSH-1.5-ancient"),
-            (Deaf, "closed cleanly"),
+            (Deaf, "it hung up"),
         ):
             target = await self.target(protocol)
             server = self.sshd()
