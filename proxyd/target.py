@@ -18,15 +18,23 @@ class Target:
     @param host: a host name, an IP address in text, or (starting with C{/})
         the path of a UNIX socket
     @param port: the TCP port; not looked at for a UNIX socket
+    @param address: the IP address that the host is taken to have, in text;
+        empty: it is looked up
     """
 
     host: str
     port: int
+    address: str = ""
 
     @property
     def is_unix(self) -> bool:
         """Whether this is the path of a UNIX socket."""
         return self.host.startswith("/")
+
+    @property
+    def dialled(self) -> Target:
+        """Where to go without looking the host up, if that was said; else the target itself."""
+        return Target(self.address, self.port) if self.address else self
 
     def __str__(self) -> str:
         if self.is_unix:

@@ -31,6 +31,13 @@ class TargetTests(SynchronousTestCase):
         for host, expected in kinds.items():
             self.assertIs(Target(host, 5432).is_unix, expected, host)
 
+    def test_dialled(self) -> None:
+        """Where the address is known, the name is not looked up; it is still what is shown."""
+        target = Target("db.example", 5432, "192.0.2.7")
+        self.assertEqual(str(target), "db.example:5432")
+        self.assertEqual(target.dialled, Target("192.0.2.7", 5432))
+        self.assertEqual(Target("db.example", 5432).dialled, Target("db.example", 5432))
+
 
 class ValueTests(SynchronousTestCase):
     """Targets and principals are values: equal ones are one and the same key."""

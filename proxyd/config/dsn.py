@@ -77,7 +77,10 @@ def parse_dsn(
         raise BadValue("must be a postgresql:// URI or libpq's key=value words")
     else:
         said = _from_words(text)
-    hosts = _hosts(said.pop("host", ""), said.pop("port", ""), default_host)
+    addresses = said.pop("hostaddr", "")
+    hosts = _hosts(said.pop("host", "") or addresses, said.pop("port", ""), default_host)
+    if addresses:
+        hosts = _with_addresses(hosts, addresses.split(","))
     parameters = _checked(said)
     sslmode = parameters.pop("sslmode", "prefer")
     if parameters.get("sslrootcert") == "system" and "sslmode" not in said:
@@ -144,6 +147,24 @@ def _hosts(hosts: str, ports: str, default: Target | None) -> tuple[Target, ...]
             found.append(place_of(folder, _port(number, DEFAULT_PORT)))
         else:
             found.append(Target(default.host, _port(number, default.port)))
+    return tuple(found)
+
+
+def _with_addresses(hosts: tuple[Target, ...], addresses: list[str]) -> tuple[Target, ...]:
+    """
+    The hosts, each with the address it is taken to have; an empty one is looked up.
+
+    @raise BadValue: an address is none, or their number is another than the hosts'
+    """
+    if len(addresses) != len(hosts):
+        raise BadValue(f"names {len(hosts)} hosts but {len(addresses)} addresses by hostaddr")
+    found = []
+    for host, address in zip(hosts, addresses, strict=True):
+        if address and values.address_of(address) is None:
+            raise BadValue("hostaddr: is a list of IP addresses")
+        if address and host.is_unix:
+            raise BadValue("hostaddr: a UNIX socket has no IP address")
+        found.append(Target(host.host, host.port, address))
     return tuple(found)
 
 

@@ -17,7 +17,7 @@ from proxyd.config.values import BadValue, one_of
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 """From none to full proof of the server."""
 
-PLACE_WORDS = frozenset({"host", "port", "dbname", "user", "password"})
+PLACE_WORDS = frozenset({"host", "hostaddr", "port", "dbname", "user", "password"})
 """Words that have a field of their own in L{proxyd.config.model.Dsn}."""
 
 SESSION_ATTRIBUTES = (
@@ -142,7 +142,6 @@ with the reason. TLS compression is gone from libpq too, which ignores the word.
 
 NOT_READ = {
     "gsslib": _NO_KERBEROS,
-    "hostaddr": "write the address as host",
     "krbsrvname": _NO_KERBEROS,
     "oauth_client_id": "OAuth toward a server is not offered",
     "oauth_client_secret": "OAuth toward a server is not offered",

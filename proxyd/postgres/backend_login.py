@@ -108,7 +108,7 @@ class Verifier:
             self._failed(who)
             raise wrong_password(principal.user, "an empty password")
         # By its hosts too: after a reload the name may stand for another server.
-        hosts = ",".join(map(str, server.connection.dsn.hosts))
+        hosts = ",".join(map(repr, server.connection.dsn.hosts))
         proof = self._proof(server.connection.name, hosts, principal.user, database, password)
         if self._good.get(proof, 0.0) > self._clock.seconds():
             return

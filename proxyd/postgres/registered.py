@@ -242,6 +242,8 @@ def checked_dsn(text: str, denies: Denies) -> ParsedDsn:
     for host in dsn.hosts:
         if host.is_unix:
             raise Invalid("dsn: a UNIX socket is for DSNs of the configuration file only")
+        if host.address:
+            raise Invalid("dsn: hostaddr is for DSNs of the configuration file only")
         reason = denies(host)
         if reason is not None:
             raise Invalid(f"dsn: {host} is not dialled: {reason}")

@@ -220,7 +220,7 @@ class Server:
     ) -> ServerConnection:
         """One try on one host, in one way; a way with C{?} may be followed by another."""
         try:
-            conversation, address = await self._opening.open(host, host, way, principal)
+            conversation, address = await self._opening.open(host.dialled, host, way, principal)
         except DialError as error:
             if way == "tls?" and error.failure is DialFailure.TLS:
                 raise _TryNext(error) from error
@@ -319,7 +319,7 @@ class Server:
             parameters=parameters,
             nonce=secrets.token_urlsafe(18),
             secure=end.secure is not None,
-            local=_is_local(host),
+            local=_is_local(host.dialled),
             allow=_allowed(manner.allow, account),
             challenge_required=account.challenged,
             binding=None if manner.binding == "disable" else channel_binding(conversation),

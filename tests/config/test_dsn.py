@@ -69,6 +69,22 @@ class UriTests(DsnCase):
         ):
             self.assertEqual(self.hosts(text), hosts, text)
 
+    def test_addresses(self) -> None:
+        """hostaddr says where a host is; its name is still the one that counts."""
+        for text, hosts in (
+            ("host=a,b hostaddr=10.0.0.1,::1 port=1,2",
+             [Target("a", 1, "10.0.0.1"), Target("b", 2, "::1")]),
+            ("host=a,b hostaddr=10.0.0.1,", [Target("a", 5432, "10.0.0.1"), Target("b", 5432)]),
+            ("hostaddr=10.0.0.1", [Target("10.0.0.1", 5432, "10.0.0.1")]),
+        ):  # fmt: skip
+            self.assertEqual(list(parse(text).dsn.hosts), hosts, text)
+        for text, what in (
+            ("host=a,b hostaddr=10.0.0.1", "2 hosts but 1 addresses"),
+            ("host=a hostaddr=b", "IP addresses"),
+            ("host=/run/pg hostaddr=10.0.0.1", "UNIX socket"),
+        ):
+            self.assertIn(what, self.refused(text), text)
+
     def test_unix(self) -> None:
         """A host that starts with / is the folder of a UNIX socket."""
         for text in (
@@ -160,7 +176,6 @@ class ParameterTests(DsnCase):
             ("service", "write out"),
             ("passfile", "file:PATH"),
             ("requiressl", "sslmode=require"),
-            ("hostaddr", "as host"),
             ("sslpassword", "without a password"),
             ("sslkeylogfile", "give the keys"),
         ):

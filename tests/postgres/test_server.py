@@ -494,11 +494,40 @@ class NameTests(ServerTestCase):
         else:
             self.fail("another name's certificate was believed")
 
+    async def test_address_given(self) -> None:
+        """hostaddr: nothing is looked up, and the certificate must still be the name's."""
+        ca = made("test CA", ca=True)
+        self.fake.tls, self.fake.pair = True, made("x", names=("db.example",), issuer=ca)
+        root, _ = ca.write(self.mktemp(), "ca")
+        for host, good in (("db.example", True), ("other.example", False)):
+            dsn = self.dsn(
+                hosts=(Target(host, self.fake.port, "127.0.0.1"),),
+                sslmode="verify-full",
+                parameters={"sslrootcert": root},
+            )
+            dialer = DirectDialer(reactor, self.resolver, 30.0)
+            behind = Server(self.connection(dsn=dsn), dialer, self.link, self.clock)
+            try:
+                server = await Deferred.fromCoroutine(behind.login(SERVICE, "shop", {}, ANN))
+            except DialError as failed:
+                self.assertIs(failed.failure, DialFailure.TLS)
+                self.assertFalse(good)
+            else:
+                await behind.cancel(server)
+                server.abort()
+                self.assertTrue(good)
+        self.assertEqual(self.asked, [])
+
     async def test_looks_like_loopback(self) -> None:
         """A name that begins as loopback addresses do is not this machine: no hash goes there."""
         self.fake.login = fakeserver.md5
-        for host, good in (("127.0.0.1.evil.example", False), ("127.0.0.1", True)):
-            dsn = self.dsn(hosts=(Target(host, self.fake.port),))
+        for host, good in (
+            (Target("127.0.0.1.evil.example", self.fake.port), False),
+            (Target("db.example", self.fake.port), False),
+            (Target("127.0.0.1", self.fake.port), True),
+            (Target("db.example", self.fake.port, "127.0.0.1"), True),
+        ):
+            dsn = self.dsn(hosts=(host,))
             dialer = DirectDialer(reactor, self.resolver, 30.0)
             behind = Server(self.connection(dsn=dsn), dialer, self.link, self.clock)
             logging_in = Deferred.fromCoroutine(behind.login(SERVICE, "shop", {}, ANN))
