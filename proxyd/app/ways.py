@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ from proxyd.interfaces import IDialer, IUpstream
 from proxyd.net.certificates import state_directory
 from proxyd.rules.routes import Rules
 from proxyd.target import Principal
+from proxyd.web.resources.routes import RoutesResource
+from proxyd.web.route import Resource
 
 if TYPE_CHECKING:
     from proxyd.ssh.upstream import SshLogin
@@ -141,6 +143,10 @@ class Ways(Room):
             environment.get("SSH_AUTH_SOCK"),
             keys,
         )
+
+    def resources(self) -> Sequence[Resource]:
+        """Which way a target goes."""
+        return (RoutesResource(self.router),)
 
     def figures(self) -> Iterator[Figure]:
         """How each upstream is."""

@@ -19,6 +19,7 @@ import proxyd
 from proxyd.ctl.check import check
 from proxyd.ctl.databases import databases
 from proxyd.ctl.init import init
+from proxyd.ctl.routes import routes
 from proxyd.ctl.sessions import sessions
 from proxyd.ctl.status import status
 from proxyd.ctl.tokens import tokens
@@ -33,7 +34,7 @@ def proxyctl() -> None:
     """Check and look after proxyd."""
 
 
-for command in (check, init, status, databases, tokens, sessions):
+for command in (check, init, status, databases, tokens, sessions, routes):
     proxyctl.add_command(command)
 
 

@@ -220,9 +220,10 @@ class Rules:
         )
 
     def _delicate(self, address: Address) -> str:
-        if not self.own.isdisjoint((address, embedded(address))):
+        kind = delicate(address)
+        if not kind and not self.own.isdisjoint((address, embedded(address))):
             return "an address of this machine"
-        return delicate(address)
+        return kind
 
 
 def _names(matched: Pattern | None, host: Host) -> bool:

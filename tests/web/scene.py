@@ -25,10 +25,15 @@ from zope.interface import implementer
 from proxyd.auth.issued import OwnSecret
 from proxyd.auth.tokens import Tokens, TokenSettings
 from proxyd.config.model import Listener
+from proxyd.dial.direct import DirectDialer
+from proxyd.dial.router import Router
 from proxyd.errors import StartError
 from proxyd.figures import Figure
+from proxyd.net.resolver import Resolver
 from proxyd.net.sessions import Session, Sessions
 from proxyd.postgres.registered import Registered
+from proxyd.rules.patterns import pattern
+from proxyd.rules.routes import Rule, Rules
 from proxyd.store.memory import MemoryStore
 from proxyd.store.seal import Seal
 from proxyd.target import Principal
@@ -41,6 +46,7 @@ from proxyd.web.operations import Place
 from proxyd.web.resources.databases import Databases
 from proxyd.web.resources.health import Health
 from proxyd.web.resources.proxy import Proxy
+from proxyd.web.resources.routes import RoutesResource
 from proxyd.web.resources.sessions import SessionsResource
 from proxyd.web.resources.telling import Telling
 from proxyd.web.resources.tokens import TokensResource
@@ -183,6 +189,13 @@ class ApiTestCase(TestCase):
         self.url = self.web.urls()[0]
         self.port = int(self.url.rpartition(":")[2])
 
+    def router(self) -> Router:
+        """Routes, with nothing behind them."""
+        resolver: Any = Resolver(reactor)  # type: ignore[arg-type]
+        rules = Rules((Rule((pattern("10.0.0.0/8"),), None, number=1),), "direct")
+        direct = DirectDialer(reactor, resolver, SECONDS)  # type: ignore[arg-type]
+        return Router(rules, {}, direct, resolver, reactor)  # type: ignore[arg-type]
+
     async def made_resources(self) -> list[Resource]:
         """Every subject there is, over a store in memory."""
         registry = Sessions()
@@ -202,6 +215,7 @@ class ApiTestCase(TestCase):
             Proxy(self.operations, registry),
             SessionsResource(registry, reactor),
             Databases(lambda: registered),
+            RoutesResource(self.router()),
             TokensResource(self.tokens),
         ]
 
