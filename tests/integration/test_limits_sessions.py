@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tests.integration.one_server import BACKEND, SLEEP, OneServerTestCase, sqlstate
 from tests.support import pgbytes
-from tests.support.database import CLIENT, DATABASE, OPEN_SERVICE, OTHER_CLIENT
+from tests.support.blackbox import configuration, service
+from tests.support.database import CLIENT, DATABASE, OPEN_SERVICE, OTHER_CLIENT, SERVICE
 from tests.support.wireclient import ServerError
 
 
@@ -235,6 +236,22 @@ class NextClientTests(OneServerTestCase):
             own = client.value("SELECT reset_val FROM pg_settings WHERE name = 'application_name'")
             client.query(f"SET application_name = '{own}'")
             self.assertEqual(client.value("SHOW application_name"), own)
+            client.leave()
+
+    def test_role_after_discard(self) -> None:
+        """With C{identity: set_role} a client is itself again after its own DISCARD ALL."""
+        with self.database.admin() as admin:
+            admin.query(f"GRANT {CLIENT} TO {SERVICE}")
+        here = service(self.database, auth="trust", identity="set_role")
+        proxy = self.start_daemon(configuration({"default": here}))
+        with proxy.session(CLIENT, DATABASE) as client:
+            for reset in ("DISCARD ALL", "RESET ALL", "RESET ROLE; RESET ALL"):
+                self.assertEqual(client.value("SELECT current_user"), CLIENT)
+                client.query(reset)
+            self.assertEqual(client.value("SELECT current_user"), CLIENT)
+            # Without a reset of all else it is as the client wants it: a role is no boundary.
+            client.query("RESET ROLE")
+            self.assertEqual(client.value("SELECT current_user"), SERVICE)
             client.leave()
 
     def test_told_of_a_reset(self) -> None:
