@@ -67,6 +67,10 @@ def listener_figures(listener: PostgresListener) -> Iterator[Figure]:
     yield Figure("postgres_logins_refused", about, listener.refusals, only_grows=True)
     about = "Connections that were closed, as too many said nothing"
     yield Figure("postgres_connections_shed", about, listener.shed, only_grows=True)
+    about = "Cancel requests with a wrong key"
+    yield Figure("postgres_cancel_keys_wrong", about, listener.guesses.wrong, only_grows=True)
+    about = "Cancel requests that nobody looked at, as too many wrong ones came from there"
+    yield Figure("postgres_cancels_dropped", about, listener.guesses.dropped, only_grows=True)
     about = "Bytes between clients and proxyd"
     for direction, count in (("received", received), ("sent", sent)):
         labels = {"direction": direction}

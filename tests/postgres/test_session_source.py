@@ -47,6 +47,17 @@ class SourceTests(SceneTestCase):
         await self.ended(client)
         self.assertEqual([session.principal.user for session in self.sessions], ["bob"])
 
+    async def test_wrong_keys(self) -> None:
+        """Wrong cancel keys, and those that nobody looked at."""
+        for _ in range(3):
+            guessing = await self.client()
+            guessing.send(pgbytes.cancel(4711, b"none"))
+            await self.ended(guessing)
+        self.door.guesses.dropped = 2
+        figures = {figure.name: figure.value for figure in listener_figures(self.door)}
+        self.assertEqual(figures["postgres_cancel_keys_wrong"], 3)
+        self.assertEqual(figures["postgres_cancels_dropped"], 2)
+
     async def test_bytes_of_all(self) -> None:
         """The bytes of sessions that are over still count."""
 
