@@ -243,9 +243,11 @@ class Line:
         if self._out and not self._flush():
             return False
         if events & BROKEN and self._paused:
+            # Told once: a send may have been told of it before, when reading was still allowed.
             error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if error:
-                self._lost(OSError(error, os.strerror(error)))
+            broken = OSError(error, os.strerror(error)) if error else self._broken
+            if broken is not None:
+                self._lost(broken)
                 return False
         return self.subject is not None
 

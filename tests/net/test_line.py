@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import socket
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase
 
+from proxyd.net.end import End
+from proxyd.net.relay import join
 from tests.net.peers import LinkCase, exchange, fill, read_all, reset, until
+from tests.postgres.memory import MemoryLink, Network, Wire
 
 MEGABYTE = 1 << 20
 
@@ -152,3 +157,52 @@ class LingerTests(LinkCase):
         await until(lambda: not self.link.ends, "the End to be gone")
         self.time.advance(10)
         self.assertEqual(self.time.getDelayedCalls(), [])
+
+
+class ToldOnceTests(SynchronousTestCase):
+    """A reset that the kernel tells once, to a send, while reading was still allowed."""
+
+    def test_paused_afterwards(self) -> None:
+        """The End is lost all the same, when its subject reads the last bytes and pauses it."""
+        network = Network(random.Random(1))
+        link = MemoryLink(network, Clock(), 5.0)
+        self.addCleanup(link.stop)
+        subject = Pausing()
+        ends = []
+        for capacity in (10, 1000):
+            ours, theirs = Wire(network, 1000), Wire(network, capacity)
+            ours.peer, theirs.peer = theirs, ours
+            ends.append((End(link, ours, None, subject), ours, theirs))  # type: ignore[arg-type]
+        (client, here, reader), (server, answers, _) = ends
+        join(client, server, subject, subject, None)
+        answers.here += bytes(100)
+        link.doRead()
+        self.assertEqual(client.pending, 90)
+        here.here += b"the last words"
+        reader.reset()
+        subject.alert = True
+        link.doRead()
+        self.assertEqual(subject.lost, [client])
+        self.assertTrue(client.closed)
+
+
+class Pausing:
+    """A subject, and its flow, that pauses an End as soon as it has said something."""
+
+    def __init__(self) -> None:
+        self.alert = False
+        self.lost: list[End] = []
+
+    def received(self, end: End, data: bytes) -> None:
+        """Nothing talks here."""
+
+    def finished(self, end: End) -> None:
+        """It ends."""
+
+    def alerted(self, end: End) -> None:
+        """It said its last words."""
+        end.pause()
+
+    def gone(self, end: End, reason: str) -> None:
+        """It is lost."""
+        self.lost.append(end)

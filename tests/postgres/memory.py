@@ -44,6 +44,7 @@ class Wire:
         self.here = bytearray()
         self.fin_coming = self.fin_here = False
         self.broken = self.closed = self.finished = self.fresh = False
+        self._error = 0
         self._hard_close = False
         self.peer: Wire
 
@@ -73,7 +74,7 @@ class Wire:
         if self.room > 0 or self.broken:
             found |= select.EPOLLOUT
         if self.broken:
-            found |= _HARD
+            found |= _HARD if self._error else select.EPOLLHUP
         elif self.fin_here and self.finished:
             found |= select.EPOLLHUP
         return found
@@ -88,6 +89,7 @@ class Wire:
         """The other end broke the connection."""
         if not self.closed:
             self.broken = self.fresh = True
+            self._error = errno.ECONNRESET
             self.coming.clear()
             self.peer.coming.clear()
 
@@ -116,15 +118,21 @@ class Wire:
         return len(data)
 
     def _nothing_here(self) -> None:
-        if self.broken:
-            raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
-        if not self.fin_here:
+        self._tell_reset()
+        if not self.fin_here and not self.broken:
             raise BlockingIOError
+
+    def _tell_reset(self) -> None:
+        """A reset is told once, by whatever is asked first; then it is an end like another."""
+        if self._error:
+            self._error = 0
+            raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
 
     def send(self, data: bytes | memoryview) -> int:
         """As send(2)."""
+        self._tell_reset()
         if self.broken:
-            raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
         if self.finished:
             raise BrokenPipeError(errno.EPIPE, "Broken pipe")
         if self.peer.closed:
@@ -148,8 +156,9 @@ class Wire:
         self._hard_close = self._hard_close or option == socket.SO_LINGER
 
     def getsockopt(self, level: int, option: int) -> int:
-        """SO_ERROR."""
-        return errno.ECONNRESET if self.broken else 0
+        """SO_ERROR, which is told once."""
+        error, self._error = self._error, 0
+        return error
 
     def close(self) -> None:
         """As close(2): a reset where bytes were not read, else FIN."""
