@@ -14,16 +14,15 @@ import select
 import socket
 from collections.abc import Callable, Iterator
 
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from proxyd.interfaces import ISocketEndpoint
 from proxyd.net.link import Link
 from proxyd.target import Principal, Target
 
-ADDRESS = IPv4Address("TCP", "127.0.0.1", 5432)
+ADDRESS = ("127.0.0.1", 5432)
 _HARD = select.EPOLLERR | select.EPOLLHUP
 
 
@@ -176,26 +175,11 @@ class Wire:
         self._hard_close = True
         self.close()
 
-    # -- what Twisted's transport offers
-
-    def getHandle(self) -> Wire:
-        """The socket."""
-        return self
-
-    def getPeer(self) -> IPv4Address:
-        """Who is there."""
+    def getsockname(self) -> tuple[str, int]:
+        """Where it is."""
         return ADDRESS
 
-    def pauseProducing(self) -> None:
-        """Nobody reads it but the link."""
-
-    def loseConnection(self) -> None:
-        """Close in order."""
-        self.close()
-
-    def abortConnection(self) -> None:
-        """Close by a reset."""
-        self.reset()
+    getpeername = getsockname
 
 
 class Network:
@@ -286,7 +270,7 @@ class MemoryLink(Link):
         self._poll = network.poll
 
 
-@implementer(IStreamClientEndpoint)
+@implementer(ISocketEndpoint)
 class _MemoryEndpoint:
     """The way to a server in memory."""
 
@@ -294,13 +278,11 @@ class _MemoryEndpoint:
         self._network = network
         self._accept = accept
 
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+    def connect_socket(self, link: Link) -> Deferred[Wire]:
         """Connect, at once."""
         ours, theirs = self._network.pair()
         self._accept(theirs)
-        protocol = protocolFactory.buildProtocol(ADDRESS)
-        protocol.makeConnection(ours)
-        return succeed(protocol)
+        return succeed(ours)
 
 
 class MemoryDialer:
@@ -310,6 +292,6 @@ class MemoryDialer:
         self._network = network
         self._accept = accept
 
-    def endpoint_for(self, target: Target, principal: Principal) -> IStreamClientEndpoint:
+    def endpoint_for(self, target: Target, principal: Principal) -> _MemoryEndpoint:
         """The way there."""
         return _MemoryEndpoint(self._network, self._accept)
