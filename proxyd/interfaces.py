@@ -189,6 +189,9 @@ class ITokens(Interface):
     def looks_like_token(password: bytes) -> bool:  # noqa: N805
         """Whether a password has the shape of a token, good or not."""
 
+    def discovery() -> str:
+        """The URL of the document that says where tokens are had; empty: there is none."""
+
     def check(token: bytes) -> Deferred[Grant]:  # noqa: N805
         """
         What a token allows.

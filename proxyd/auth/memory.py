@@ -18,7 +18,7 @@ from proxyd.records import Change, Grant, Kind, Refusal, TokenRecord, TokenRefus
 
 _log = Logger()
 
-_LONGEST_WAIT = 3600.0
+_LONGEST_WAIT = 60.0
 """Seconds after which the clock is looked at again, should it have been set meanwhile."""
 
 Key = tuple[str, str]

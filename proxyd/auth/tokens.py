@@ -22,9 +22,10 @@ from zope.interface import implementer
 from proxyd.auth.fetch import Fetcher
 from proxyd.auth.issued import ALGORITHM, TYPE, OwnSecret, digest_of, grant_of, new_token_id
 from proxyd.auth.issuers import Issuers
+from proxyd.auth.jwks import Fetch
 from proxyd.auth.jws import looks_like_token, read_token
 from proxyd.auth.memory import TokenMemory
-from proxyd.config.token_settings import TokenSettings
+from proxyd.config.token_settings import Issuer, TokenSettings
 from proxyd.interfaces import IRevocable, IStore, ITokens
 from proxyd.net.tasks import spawn
 from proxyd.records import (
@@ -71,11 +72,14 @@ class Tokens(Service):
         settings: TokenSettings,
         connections: Callable[[], Collection[str]],
         public: Callable[[], str] = lambda: "127.0.0.1:6432",
+        fetch_of: Callable[[Issuer], Fetch] | None = None,
     ) -> None:
         """
         @param connections: the names of the configuration's connections that
             take tokens, as they are now
         @param public: C{HOST:PORT} that connection strings name
+        @param fetch_of: gives what fetches an issuer's keys; None: C{clock} is
+            a whole reactor, and they are fetched by it
         """
         self.settings = settings
         self._clock = clock
@@ -83,7 +87,7 @@ class Tokens(Service):
         self.secret = secret
         self._public = public
         self._connections = connections
-        self.issuers = Issuers(clock, lambda issuer: Fetcher(clock, issuer))
+        self.issuers = Issuers(clock, fetch_of or (lambda issuer: Fetcher(clock, issuer)))
         self.issuers.adopt(settings.issuers)
         self._memory = TokenMemory(clock)
         self._cleaning = LoopingCall(self._clean)
@@ -276,6 +280,13 @@ class Tokens(Service):
     def looks_like_token(self, password: bytes) -> bool:
         """See L{ITokens}."""
         return looks_like_token(password)
+
+    def discovery(self) -> str:
+        """See L{ITokens}; of the first issuer (OpenID Connect Discovery 1.0, section 4)."""
+        issuers = self.settings.issuers
+        if not issuers:
+            return ""
+        return issuers[0].issuer.rstrip("/") + "/.well-known/openid-configuration"
 
     def check(self, token: bytes) -> Deferred[Grant]:
         """See L{ITokens}."""

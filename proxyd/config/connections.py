@@ -27,7 +27,7 @@ from proxyd.config.section import Section
 from proxyd.config.values import BadValue
 
 AUTHS = ("backend", "token", "scram", "cert", "oauth", "trust")
-AUTHS_NOW = ("backend", "cert", "token", "trust")
+AUTHS_NOW = ("backend", "cert", "oauth", "token", "trust")
 """Those of L{AUTHS} that this version has."""
 
 _LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))

@@ -53,7 +53,8 @@ connections:
                                        # cert: by the client's certificate
                                        # token: a token that proxyd issued, or an issuer of below;
                                        # [backend, token]: by the password's shape
-                                       # scram | oauth: not in this version yet
+                                       # oauth: such a token by SASL OAUTHBEARER (PostgreSQL 18)
+                                       # scram: not in this version yet
     # cert_map: [{cn: "app-*", user: app}]   # an example: which certificates are which users;
                                        # absent: the common name is the user's
     # allow: ["10.0.0.0/8"]            # an example: client addresses; absent: any

@@ -14,6 +14,7 @@ from proxyd.interfaces import ITokens
 from proxyd.postgres.admission import Way
 from proxyd.postgres.backend_login import BackendCheck, Verifier
 from proxyd.postgres.certificate_login import ByCertificate
+from proxyd.postgres.oauth_login import ByOAuth
 from proxyd.postgres.password_prompt import ByPassword
 from proxyd.postgres.token_login import TokenCheck
 from proxyd.postgres.trust_login import Trust
@@ -37,6 +38,7 @@ def ways(verifier: Verifier, tokens: ITokens | None = None) -> Ways:
     }
     if tokens is not None:
         token = TokenCheck(tokens)
+        found["oauth",] = ByOAuth(tokens)
         found["token",] = ByPassword(token)
         found["backend", "token"] = ByPassword(token, backend)
     return found

@@ -262,7 +262,6 @@ class LaterTests(ReadingCase):
         """Each loads, and is told as not in this version yet."""
         for keys, told in (
             ("auth: scram", "auth: scram"),
-            ("auth: oauth", "auth: oauth"),
             ("pool_mode: transaction", "pool_mode: transaction"),
             ("pool_mode: statement", "pool_mode: statement"),
             ("identity: user", "identity: user"),
