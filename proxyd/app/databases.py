@@ -70,6 +70,7 @@ class Databases(Room):
         self._ways = ways
         self._config = config
         self._watching = False
+        state.deny_by(ways.denies)
         self.pools = Pools(ground.reactor, random.random)
         self._aws = Threads(ground.reactor, "aws", _AWS_CALLS)
         self._sources: AwsSources | None = None
@@ -230,13 +231,17 @@ class Databases(Room):
 
     def _servers(self, config: Config) -> dict[str, Server]:
         ground = self._ground
-        connections = {**config.connections, **self._state.registered.connections}
-        return {
+        servers = {
             name: Server(
                 connection, self._ways.dialer_for(connection.via), ground.link, ground.reactor
             )
-            for name, connection in connections.items()
+            for name, connection in config.connections.items()
         }
+        # Strangers name these: they go by the rules, to nothing that is denied.
+        guarded = self._ways.router
+        for name, connection in self._state.registered.connections.items():
+            servers[name] = Server(connection, guarded, ground.link, ground.reactor)
+        return servers
 
     def _tls(self, config: Config) -> SSL.Context | None:
         """How TLS is spoken to PostgreSQL clients."""

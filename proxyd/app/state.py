@@ -22,13 +22,12 @@ from proxyd.errors import StartError
 from proxyd.interfaces import IStore
 from proxyd.net.certificates import state_directory
 from proxyd.net.clock import WallClock
-from proxyd.postgres.registered import Registered
+from proxyd.postgres.registered import Denies, Registered
 from proxyd.records import StoreError
 from proxyd.store.keys import kept_secret
 from proxyd.store.postgres import PostgresStore
 from proxyd.store.seal import Seal
 from proxyd.store.sqlite import SqliteStore
-from proxyd.target import Target
 from proxyd.web.route import Resource
 
 TOKEN_AUTHS = frozenset({"token", "oauth"})
@@ -52,6 +51,7 @@ class State(Room):
         self._ground = ground
         self._config = config
         self._public: Callable[[], str] = lambda: ""
+        self._denies: Denies = lambda target: "nobody knows the way to it"
         self._opened = False
         self._store = self._made(config)
         self.store = self._store
@@ -62,12 +62,17 @@ class State(Room):
             config.tokens,
             self._token_connections,
             lambda: self._public(),
+            lambda issuer: Fetcher(ground.reactor, issuer),
         )
         self.inner = (_Opened(self._store), self.tokens)
 
     def announce(self, public: Callable[[], str]) -> None:
         """@param public: gives the C{HOST:PORT} that connection strings name"""
         self._public = public
+
+    def deny_by(self, denies: Denies) -> None:
+        """@param denies: says which hosts may not be registered, and why"""
+        self._denies = denies
 
     def prepare(self, config: Config) -> Callable[[], None]:
         """
@@ -90,7 +95,10 @@ class State(Room):
     def _open(self, config: Config) -> None:
         """Open the store, and learn what is in it."""
         self.registered = Registered(
-            self._ground.reactor, self.store, Seal(self._state_key(config)), _denies
+            WallClock(self._ground.reactor),
+            self.store,
+            Seal(self._state_key(config)),
+            lambda target: self._denies(target),
         )
         _result(self._store.open_now())
         self._opened = True
@@ -178,8 +186,3 @@ def _result(done: Deferred[None]) -> None:
 
 def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
-
-
-def _denies(target: Target) -> str | None:
-    """No rule yet."""
-    return None

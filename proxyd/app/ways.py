@@ -21,7 +21,7 @@ from proxyd.figures import Figure
 from proxyd.interfaces import IDialer, IUpstream
 from proxyd.net.certificates import state_directory
 from proxyd.rules.routes import Rules
-from proxyd.target import Principal
+from proxyd.target import Principal, Target
 from proxyd.web.resources.routes import RoutesResource
 from proxyd.web.route import Resource
 
@@ -56,6 +56,10 @@ class Ways(Room):
     def dialer_for(self, via: str | None) -> IDialer:
         """The way to the servers of a connection."""
         return ServerDialer(self.router, self._ground.direct, via)
+
+    def denies(self, target: Target) -> str | None:
+        """Why a target is not dialled for strangers, as far as its text tells; None: it may be."""
+        return self.router.denies(target)
 
     def prepare(self, config: Config) -> Callable[[], None]:
         """

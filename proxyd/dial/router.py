@@ -102,6 +102,21 @@ class Router:
         except DialError as error:
             return fail(error)
 
+    def denies(self, target: Target) -> str | None:
+        """
+        Why a target is not dialled, whatever its name stands for; None: it may be.
+
+        A name's addresses are judged when it is dialled.
+        """
+        try:
+            host = host_of(target.host)
+        except BadHost as error:
+            return f"it {error}"
+        rules = self.rules
+        rules.own = self._own.now()
+        decision = rules.decide(host, target.port, "")
+        return decision.why if decision.way is None else None
+
     def look_up(self, host: Host, port: int) -> Deferred[Sequence[Address] | None]:
         """What a name stands for here; None: nobody knows. Never fails, but when cancelled."""
 

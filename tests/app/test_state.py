@@ -13,6 +13,8 @@ from proxyd.config.model import State as StateSection
 from proxyd.config.secrets import Secret
 from proxyd.config.token_settings import TokenSettings
 from proxyd.errors import StartError
+from proxyd.rules.patterns import pattern
+from proxyd.rules.routes import DIRECT, Rule
 from tests.app.built import DaemonTestCase, configuration, shop
 
 DSN = "postgresql://svc:hush@db.example/shop"
@@ -41,6 +43,19 @@ class StateTests(DaemonTestCase):
         self.successResultOf(registered.remove(found.database_id))
         self.assertIsNone(listener.directory.find(found.client_name))
         self.assertEqual(len(list(daemon.databases.pools)), 1)
+
+    def test_denied(self) -> None:
+        """A database on this machine is not registered, unless a route names its host."""
+        local = "postgresql://svc:hush@127.0.0.1/shop"
+        daemon = self.serving(configuration(shop()))
+        failure = self.failureResultOf(daemon.state.registered.register("crm", local, None))
+        self.assertIn(
+            "127.0.0.1:5432 is not dialled: 127.0.0.1 is ",
+            str(failure.value),
+        )
+        rule = Rule((pattern("127.0.0.1"),), DIRECT, number=1)
+        self.reload(daemon, configuration(shop(), routes=(rule,)))
+        self.successResultOf(daemon.state.registered.register("crm", local, None))
 
     def test_token_connections(self) -> None:
         """A token is issued for a connection that takes tokens, and names where to connect."""

@@ -104,6 +104,17 @@ class RouterTests(SynchronousTestCase):
         """The passage of a target."""
         return self.successResultOf(router.find(Target(host, port), ANN))
 
+    def test_denied_by_its_text(self) -> None:
+        """What a target's text alone says against it; a route that names it allows it."""
+        router = self.router()
+        for host in ("127.0.0.1", "127.1", "::1", "localhost", "169.254.169.254", "a b"):
+            self.assertTrue(router.denies(Target(host, 5432)), host)
+        for host in ("10.0.0.1", "db.example"):
+            self.assertIsNone(router.denies(Target(host, 5432)), host)
+        allowing = self.router(rule("127.0.0.1", DIRECT))
+        self.assertIsNone(allowing.denies(Target("127.0.0.1", 5432)))
+        self.assertTrue(self.router(default=None).denies(Target("10.0.0.1", 5432)))
+
     def refused(self, router: Router, host: str, port: int = 80) -> DialFailure:
         """Why there is none."""
         failure = self.failureResultOf(router.find(Target(host, port), ANN), DialError)

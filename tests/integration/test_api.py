@@ -38,6 +38,7 @@ class ApiTests(BlackBoxTestCase):
             {"open": open_service(self.database, min_idle_connections=0)},
             api={"listen": f"127.0.0.1:{self.api}", "admin_token": "env:ADMIN"},
             drain_timeout="20s",
+            routes=[{"match": "127.0.0.1", "upstream": "direct"}],  # or no database here
         )
         self.proxy = Daemon(text, variables={"ADMIN": TOKEN})
         self.addCleanup(self.proxy.remove)
