@@ -163,10 +163,24 @@ def token_refused(error: ServerMessage) -> Fatal:
     )
 
 
-def service_refused(error: ServerMessage) -> Fatal:
-    """The server refused the service user: trouble of ours, never the client's 28xxx."""
-    if error.sqlstate in ("53300", STARTING_UP, "3D000"):
-        return Fatal(error.sqlstate, error.message, reason=f"{error.sqlstate} {error.message}")
+_KEPT_STATES = {
+    "53300": "sorry, too many clients already",
+    STARTING_UP: "the database system is starting up",
+    "3D000": "the database does not exist",
+}
+
+
+def service_refused(error: ServerMessage, authenticated: bool) -> Fatal:
+    """
+    The server refused the service user: trouble of ours, never the client's 28xxx.
+
+    What it said before it had let us in may come from somebody else, and is for
+    the log only (CVE-2024-10977).
+    """
+    state = STARTING_UP if error.sqlstate in NOT_NOW else error.sqlstate
+    if state in _KEPT_STATES:
+        message = error.message if authenticated else _KEPT_STATES[state]
+        return Fatal(state, message, reason=f"{error.sqlstate} {error.message}")
     return Fatal(
         "08006",
         "the database server refused the service connection",
@@ -186,15 +200,12 @@ def login_refused(error: ServerMessage, authenticated: bool, user: str) -> Fatal
     reason = f"the server said {error.sqlstate} {error.message}"
     if authenticated:
         return Fatal(error.sqlstate, error.message, error.detail, error.hint, reason)
-    if error.sqlstate == "28000":
+    state = STARTING_UP if error.sqlstate in NOT_NOW else error.sqlstate
+    if state == "28000":
         message = f'the database server does not let user "{user}" log in through proxyd'
-    elif error.sqlstate == "53300":
-        message = "sorry, too many clients already"
-    elif error.sqlstate == STARTING_UP:
-        message = "the database system is starting up"
     else:
-        message = "the database server refused the login"
-    return Fatal(error.sqlstate, message, reason=reason)
+        message = _KEPT_STATES.get(state, "the database server refused the login")
+    return Fatal(state, message, reason=reason)
 
 
 def lost_server(reason: str) -> Fatal:

@@ -257,7 +257,7 @@ class Pool(PoolGauges):
         elif iam and error.error.sqlstate.startswith("28"):
             fatal = token_refused(error.error)
         else:
-            fatal = service_refused(error.error)
+            fatal = service_refused(error.error, error.authenticated)
         self._fault = fatal
         starting = fatal.sqlstate == STARTING_UP
         if not self._closed:

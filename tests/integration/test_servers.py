@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -128,6 +129,23 @@ class WordTests(RealTestCase):
             self.assertEqual(await self.value(connection, "SHOW application_name"), "pool")
             await connection.run(messages.query("SET work_mem = '1MB'"))
             await connection.run(messages.query("DISCARD ALL"))
+
+    async def test_keepalive(self) -> None:
+        """A connection is kept alive and undelayed, and as the DSN says."""
+        for words, expected in (
+            ({}, (1, 60, 15, 4)),
+            ({"keepalives_idle": "7", "keepalives_count": "2"}, (1, 7, 15, 2)),
+            ({"keepalives": "0"}, (0, 60, 15, 4)),
+        ):
+            connection = await self.log_in(server(15), **words)
+            with socket.socket(fileno=os.dup(connection.end._fd)) as sock:
+                self.assertNotEqual(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), 0)
+                found = [sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)]
+                found += [
+                    sock.getsockopt(socket.IPPROTO_TCP, option)
+                    for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+                ]
+                self.assertEqual(tuple(found), expected, words)
 
     async def test_require_auth(self) -> None:
         """Only what is allowed is answered."""

@@ -75,7 +75,7 @@ class RefusedTests(SynchronousTestCase):
     def test_service_user(self) -> None:
         """Trouble of the service user's is 08006 with the SQLSTATE in DETAIL, never 28xxx."""
         for state in ("28P01", "28000", "42501", "XX000"):
-            fatal = answers.service_refused(ServerMessage("FATAL", state, "secret words"))
+            fatal = answers.service_refused(ServerMessage("FATAL", state, "secret words"), True)
             self.assertEqual(fatal.sqlstate, "08006")
             self.assertIn(state, fatal.detail)
             self.assertNotIn(b"secret words", fatal.encode())
@@ -85,7 +85,23 @@ class RefusedTests(SynchronousTestCase):
         """What is about the server's state or the database keeps its SQLSTATE."""
         for state in ("53300", "57P03", "3D000"):
             said = ServerMessage("FATAL", state, "the server's words")
-            self.assertEqual(answers.service_refused(said).sqlstate, state)
+            fatal = answers.service_refused(said, True)
+            self.assertEqual((fatal.sqlstate, fatal.message), (state, "the server's words"))
+
+    def test_service_user_before_the_password(self) -> None:
+        """What may be another's words is for the log only (CVE-2024-10977)."""
+        for state in ("53300", "57P03", "3D000", "57P01", "57P02", "28000"):
+            said = ServerMessage("FATAL", state, "send your password to evil.example")
+            fatal = answers.service_refused(said, False)
+            self.assertNotIn(b"evil", fatal.encode())
+            self.assertIn("evil", fatal.reason)
+
+    def test_going_down(self) -> None:
+        """A server that crashes or goes down in the middle of a login may be asked again."""
+        for state in ("57P01", "57P02"):
+            said = ServerMessage("FATAL", state, "terminating connection")
+            self.assertEqual(answers.service_refused(said, False).sqlstate, "57P03")
+            self.assertEqual(answers.login_refused(said, False, "ann").sqlstate, "57P03")
 
     def test_before_the_password(self) -> None:
         """The server's SQLSTATE reaches the client, what it said before it knew us does not."""
