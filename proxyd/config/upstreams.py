@@ -16,7 +16,7 @@ from proxyd.config.ways import Aws, Ssh, Upstream
 from proxyd.rules.routes import DIRECT
 from proxyd.target import Target
 
-ALONE = ("ssh", "aws", "instances")
+ALONE = ("ssh", "aws", "instances", "hosts")
 """The keys of a file that is one upstream: at its top, without C{upstreams}."""
 
 THE_ONE = "default"
@@ -87,8 +87,9 @@ def _read(name: str, section: Section, start: str, *, alone: bool) -> Upstream:
     ssh, aws = _read_ssh(section), _read_aws(section)
     instances = section.each("instances", _instance) or ()
     port = 22 if ssh is None else ssh.port
+    hosts = section.each("hosts", lambda text: _host(text, port)) or ()
     if alone:
-        upstream = Upstream(name, ssh, aws, instances=instances, start=start)
+        upstream = Upstream(name, ssh, aws, instances=instances, hosts=hosts, start=start)
         _check_kind(upstream, section, alone=True)
         return upstream
     via = section.text("via")
@@ -98,7 +99,7 @@ def _read(name: str, section: Section, start: str, *, alone: bool) -> Upstream:
         aws,
         agents=section.each("agent", _agent) or (),
         instances=instances,
-        hosts=section.each("hosts", lambda text: _host(text, port)) or (),
+        hosts=hosts,
         sessions=section.count("sessions", 1, 1, 64),
         start=section.word("start", ("required", "lazy"), start),
         resolve=section.word("resolve", ("remote", "local"), "remote"),
@@ -127,7 +128,7 @@ def _check_kind(upstream: Upstream, section: Section, *, alone: bool) -> None:
             section.wrong("agent", "names no agent")
         section.not_yet("agent", _LATER["agent"])
         return
-    hosts = not alone and has("hosts")
+    hosts = has("hosts")
     if hosts and has("instances"):
         section.wrong("hosts", "instances are reached by SSM, hosts by SSH: two upstreams")
     elif hosts:
@@ -145,7 +146,7 @@ def _check_kind(upstream: Upstream, section: Section, *, alone: bool) -> None:
         if not alone and has("via"):
             section.wrong("via", "is for hosts: AWS is always reached directly")
     else:
-        names = "neither instances nor hosts nor an agent" if not alone else "no instances"
+        names = "neither instances nor hosts" + ("" if alone else " nor an agent")
         section.wrong("" if not alone else "ssh" if has("ssh") else "aws", f"names {names}")
     if has("aws"):
         section.not_yet("aws", _LATER["aws"])

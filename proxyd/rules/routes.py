@@ -152,7 +152,8 @@ class Rules:
         decision = self._matched(host, port, user, addresses)
         if decision.way is None or host.address is None:
             kind = delicate_name(host.name) if decision.way is not None and self.guarded else ""
-            if kind and not _names(decision.pattern, host):
+            found = decision.pattern
+            if kind and not _names(found, host) and not self._named(found):
                 return Decision(None, None, f"{host} is {kind}, which no route names")
             return decision
         return self._guarded(decision, host.address, host)

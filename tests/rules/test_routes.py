@@ -118,6 +118,14 @@ class DecideTests(SynchronousTestCase):
             self.assertEqual(self.way(narrow, host), way, host)
         self.assertIn("loopback, which no route names", wide.decide(host_of("::1"), 1, "").why)
 
+    def test_localhost_by_address(self) -> None:
+        """A route that names loopback's addresses names what stands for them."""
+        table = rules(rule("127.0.0.0/8", "a"))
+        self.assertEqual(self.way(table, "localhost", "127.0.0.1"), "a")
+        self.assertEqual(self.way(table, "localhost"), None)
+        wide = rules(rule("0.0.0.0/0", "a"))
+        self.assertEqual(self.way(wide, "localhost", "127.0.0.1"), None)
+
     def test_own_wide(self) -> None:
         """A wide private route reaches its range, but not this machine in it."""
         table = rules(rule("10.0.0.0/8", "a"))
