@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from proxyd import __version__
 from proxyd.web.answer import CODES, ERROR, JSON
 from proxyd.web.route import Access, Route
 
-_ANY = (403, 500)
+_ANY = (403, 408, 431, 500, 503, 504)
 """Errors that every call may be answered with."""
+
+_SECURITY: Mapping[Access, list[dict[str, list[str]]]] = {
+    Access.FREE: [],
+    Access.METRICS: [{}, {"token": []}],
+    Access.ADMIN: [{"token": []}],
+}
 
 
 def described(routes: Iterable[Route]) -> dict[str, Any]:
@@ -64,7 +70,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "operationId": _identifier(route),
         "summary": route.summary,
         "description": f"Who may call: {route.access.value}.",
-        "security": [] if route.access is Access.FREE else [{"token": []}],
+        "security": _SECURITY[route.access],
         "responses": _responses(route),
     }
     if parameters:
@@ -90,6 +96,7 @@ def _responses(route: Route) -> dict[str, Any]:
     for status in errors_of(route):
         if str(status) not in found:
             found[str(status)] = {"description": CODES.get(status, "error"), "content": error}
+    found["default"] = {"description": "Any other refusal", "content": error}
     return found
 
 

@@ -52,7 +52,7 @@ class Databases:
                 self.register,
                 "Register a database",
                 {201: ("It is registered", DATABASE)},
-                errors=(409, 503),
+                errors=(409,),
                 body=_REGISTER,
             ),
             Route(
@@ -61,7 +61,6 @@ class Databases:
                 self.list,
                 "All registered databases",
                 {200: ("They", closed({"databases": listed(DATABASE)}))},
-                errors=(503,),
             ),
             Route(
                 "DELETE",
@@ -69,7 +68,6 @@ class Databases:
                 self.remove,
                 "Forget a database: its tokens die, its sessions end",
                 {200: ("It is gone", closed({"database_id": whole(least=1)}))},
-                errors=(503,),
                 names={"database_id": whole(least=1)},
             ),
         )

@@ -35,7 +35,6 @@ class Health:
                 self.ready,
                 "Whether proxyd takes clients",
                 {200: ("It does", _SCHEMA)},
-                errors=(503,),
                 access=Access.FREE,
             ),
         )

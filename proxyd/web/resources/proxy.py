@@ -80,7 +80,6 @@ class Proxy:
                 self.restart,
                 "Reopen pools and listeners; transactions in flight go on",
                 {200: ("It was done; the state afterwards", STATUS)},
-                errors=(503,),
             ),
         )
 

@@ -89,7 +89,7 @@ class TokensResource:
                 self.add,
                 "Issue a token for a database, or register one made elsewhere",
                 {201: ("It is good from now on", ISSUED)},
-                errors=(404, 409, 503),
+                errors=(404, 409),
                 body=_ISSUE,
             ),
             Route(
@@ -98,7 +98,6 @@ class TokensResource:
                 self.list,
                 "All tokens, without the tokens themselves",
                 {200: ("They", closed({"tokens": listed(TOKEN)}))},
-                errors=(503,),
                 query={"database_id": text("Only tokens of this database", most=200)},
             ),
             Route(
@@ -107,7 +106,6 @@ class TokensResource:
                 self.revoke,
                 "Revoke a token: nobody logs in with it, and its sessions end",
                 {200: ("It is revoked", TOKEN)},
-                errors=(503,),
                 names={"token_id": text(most=200)},
                 query={"issuer": text("Whose token it is, if not proxyd's own", most=1000)},
             ),
