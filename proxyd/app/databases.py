@@ -16,6 +16,7 @@ from proxyd.app.state import State
 from proxyd.app.ways import Ways
 from proxyd.config import values
 from proxyd.config.model import Config, Connection, Postgres
+from proxyd.config.token_settings import CANCEL_ELSEWHERE, NODE_LIFE
 from proxyd.errors import StartError
 from proxyd.figures import Figure
 from proxyd.interfaces import ITokenSource
@@ -26,6 +27,7 @@ from proxyd.net.threads import Threads
 from proxyd.net.tls import server_context
 from proxyd.postgres.directory import Directory
 from proxyd.postgres.listener import PostgresListener
+from proxyd.postgres.nodes import Nodes
 from proxyd.postgres.pools import Pools, accounts_of
 from proxyd.postgres.server import Server
 from proxyd.postgres.session_source import PostgresSessions, listener_figures, pool_figures
@@ -90,6 +92,9 @@ class Databases(Room):
             )
             state.announce(self._public)
             self.doors = (self.listener,)
+            if state.store.shared:
+                self.listener.nodes = self._nodes(self.listener)
+                self.doors = (self.listener.nodes, self.listener)
             ground.sessions.add(PostgresSessions(self.listener))
 
     def prepare(self, config: Config) -> Callable[[], None]:
@@ -128,6 +133,25 @@ class Databases(Room):
         for session in self.listener.sessions:
             if session.pool.settings.name not in servers:
                 session.revoke("its database was removed")
+
+    def _nodes(self, listener: PostgresListener) -> Nodes:
+        """The others that share our store."""
+        return Nodes(
+            self._ground.reactor,
+            self._state.store,
+            listener.keys,
+            self._ground.direct,
+            self._node_address,
+            every=NODE_LIFE,
+            patience=CANCEL_ELSEWHERE,
+        )
+
+    def _node_address(self) -> str:
+        """C{HOST:PORT} where other nodes reach our listener."""
+        postgres = self._config.postgres
+        if postgres is not None and postgres.node is not None:
+            return postgres.node
+        return public_place(None, [] if self.listener is None else self.listener.addresses)
 
     def _public(self) -> str:
         """C{HOST:PORT} for connection strings."""

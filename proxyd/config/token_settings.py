@@ -58,6 +58,12 @@ class TokenSettings:
     issuers: tuple[Issuer, ...] = ()
 
 
+NODE_LIFE = 10.0
+"""Seconds between two signs of life of a node; after sixty without one it is taken for gone."""
+
+CANCEL_ELSEWHERE = 5.0
+"""Seconds that a cancel request for another node may take."""
+
 STORE_POLL = 0.4
 """Seconds between two looks for changes in a shared store: a revocation reaches it in a second."""
 

@@ -31,6 +31,7 @@ from proxyd.postgres.directory import Directory
 from proxyd.postgres.farewell import Farewell
 from proxyd.postgres.guesses import RATE, Guesses, place_of
 from proxyd.postgres.lease import Lease
+from proxyd.postgres.nodes import Nodes
 from proxyd.postgres.pools import Pools
 
 _log = Logger()
@@ -82,6 +83,7 @@ class PostgresListener(Service):
         self.tokens = tokens
         self.ways = ways(Verifier(self.clock, settings.password_times), tokens)
         self.keys: CancelKeys[ClientSession] = CancelKeys()
+        self.nodes: Nodes | None = None
         self.guesses = Guesses()
         self.ready = False
         self.draining = False
@@ -285,6 +287,8 @@ class PostgresListener(Service):
         session = self.keys.find(pid, key)
         if session is not None:
             await session.cancel()
+        elif self.nodes is not None and self.keys.elsewhere(pid):
+            await self.nodes.cancel(pid, key)
         elif self.guesses.note(place, self.clock.seconds()):
             _log.warn(
                 "[{host}] sends one wrong cancel key after the other: {rate:g} a second are "

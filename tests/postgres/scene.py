@@ -174,7 +174,8 @@ class SceneTestCase(TestCase):
         settings = replace(settings, **changes)
         servers = {one.name: self.server(one) for one in connections or (self.connection(),)}
         self.pools.serve(servers, accounts_of(servers))
-        self.pools.startService()
+        if not self.pools.running:
+            self.pools.startService()
         tls = settings.tls
         context = None if tls.mode == "disable" else client_tls(tls.client_ca, tls.client_crl)
         listener = self.listener = PostgresListener(

@@ -35,6 +35,20 @@ class CancelKeysTests(SynchronousTestCase):
             self.assertTrue(0 < pid < 2**31)
             self.assertEqual(len(key), SHORT_KEY)
 
+    def test_node(self) -> None:
+        """A node's number is in its keys; a key of another node's is known for that."""
+        alone, _ = self.keys.issue(Session())
+        self.assertFalse(self.keys.elsewhere(alone ^ 1 << 25))
+        for number in (1, 512, 1023):
+            self.keys.node = number
+            pid, key = self.keys.issue(Session())
+            self.assertTrue(0 < pid < 2**31)
+            self.assertEqual(self.keys.node_of(pid), number)
+            self.assertIsNotNone(self.keys.find(pid, key))
+            self.assertFalse(self.keys.elsewhere(pid))
+            self.assertTrue(self.keys.elsewhere((number ^ 3) << 21 | 5))
+        self.assertFalse(self.keys.elsewhere(alone), "it was issued before the number was known")
+
     def test_long(self) -> None:
         """A client of protocol 3.2 has a long secret, and must show all of it."""
         ann = Session()
