@@ -68,6 +68,7 @@ class Splice:
     def pair_made(self, transport: Any) -> None:
         """The far end of the pair is in Twisted's hands."""
         self._pair = transport
+        transport.bufferSize = transport.SEND_LIMIT = 262144
         transport.registerProducer(self._way, True)
         self._way.registerProducer(transport, True)
 

@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from proxyd.errors import DialError, DialFailure, ProtocolError
 from proxyd.net.failover import WayLost
+from proxyd.ssh.refusals import ADMINISTRATIVELY_PROHIBITED, open_failure
 from proxyd.ssh.stream import FIRST_WINDOW, PACKET, SshStream
 from proxyd.target import Target
 
@@ -38,30 +39,11 @@ CHANNEL_EOF = 96
 CHANNEL_CLOSE = 97
 CHANNEL_FAILURE = 100
 
-ADMINISTRATIVELY_PROHIBITED = 1
-CONNECT_FAILED = 2
-RESOURCE_SHORTAGE = 4
+BATCH = 8
+"""How many packets go to the socket at once."""
 
 LONG_ROUND_TRIP = 0.2
 """Seconds that a round trip is taken to be before it is measured."""
-
-_SAID = (
-    # What servers say of a failed connect (strerror(3), gai_strerror(3)).
-    ("refused", DialFailure.REFUSED),
-    ("timed out", DialFailure.TIMEOUT),
-    ("network is", DialFailure.NETWORK),
-    ("unreachable", DialFailure.UNREACHABLE),
-    ("no route", DialFailure.UNREACHABLE),
-    ("name", DialFailure.NAME),
-    ("not known", DialFailure.NAME),
-    ("unknown host", DialFailure.NAME),
-    ("no address", DialFailure.NAME),
-    ("permission denied", DialFailure.DENIED),
-)
-
-
-class NoRoom(WayLost):
-    """The server has no room for another channel in this connection."""
 
 
 class _Opening:
@@ -111,6 +93,8 @@ class Channels(SSHService):
         self._closing: set[int] = set()
         self._asked: deque[float] = deque()
         self._turns: deque[SshStream] = deque()
+        self._coming = b""
+        self._came: list[bytes] = []
         self._full = False
         self._held = False
 
@@ -191,12 +175,28 @@ class Channels(SSHService):
 
         @param packet: in which it stands, its type byte not included
         """
-        stream = self._streams.get(int.from_bytes(packet[start : start + 4], "big"))
+        number = packet[start : start + 4]
         start += 8
-        size = int.from_bytes(packet[start - 4 : start], "big")
-        if start + size != end:
+        if start + int.from_bytes(packet[start - 4 : start], "big") != end:
             raise ProtocolError("data of another length than it says")
-        if stream is not None and not stream.data_received(packet[start:end]):
+        if number != self._coming:
+            self.deliver()
+            self._coming = number
+        self._came.append(packet[start:end])
+
+    def deliver(self) -> None:
+        """
+        Hand on the data that was taken: what came for one channel in a row, at once.
+
+        To be called when no more is at hand, and before any other message is taken.
+        """
+        if not self._came:
+            return
+        came, self._came = self._came, []
+        stream = self._streams.get(int.from_bytes(self._coming, "big"))
+        self._coming = b""
+        data = came[0] if len(came) == 1 else b"".join(came)
+        if stream is not None and not stream.data_received(data):
             raise ProtocolError("data beyond the window of its channel")
 
     def ssh_CHANNEL_EXTENDED_DATA(self, packet: bytes) -> None:
@@ -276,11 +276,18 @@ class Channels(SSHService):
 
     def send_data(self, far_number: bytes, size: int, data: bytes | memoryview) -> None:
         """Send data of a channel; only while L{writable}."""
-        self._client.send(b"\x5e" + far_number + size.to_bytes(4, "big"), data)
+        client = self._client
+        client.seal(b"\x5e" + far_number + size.to_bytes(4, "big"), data)
+        if client.sealed >= BATCH:
+            client.flush()
 
     def open_window(self, far_number: bytes, size: int) -> None:
         """Let the far side send more."""
         self._client.sendPacket(CHANNEL_WINDOW_ADJUST, far_number + size.to_bytes(4, "big"))
+
+    def flush(self) -> None:
+        """All data of a channel that may go is sent: hand it to the socket."""
+        self._client.flush()
 
     def send_end(self, far_number: bytes) -> None:
         """Say that a channel sends no more."""
@@ -339,6 +346,7 @@ class Channels(SSHService):
             stream.queued = False
             if stream.turn():
                 self.wait_for_turn(stream)
+        self._client.flush()
 
     # -- life
 
@@ -367,22 +375,3 @@ class Channels(SSHService):
     def disconnect(self) -> None:
         """Hang up in order."""
         self._client.close()
-
-
-def open_failure(target: Target, code: int, said: str) -> DialError:
-    """
-    What a server says about a target, in our words (RFC 4254, section 5.1).
-
-    @param code: its reason code
-    @param said: its text
-    """
-    detail = f"{target}: {said}" if said.lower() not in ("", "connection refused") else str(target)
-    if code == ADMINISTRATIVELY_PROHIBITED:
-        return DialError(DialFailure.DENIED, f"{detail} (the SSH server forbids it)")
-    if code == RESOURCE_SHORTAGE:
-        return NoRoom(DialFailure.BROKEN, f"{detail} (the SSH server has no room)")
-    if code == CONNECT_FAILED:
-        text = said.lower()
-        failure = next((one for words, one in _SAID if words in text), DialFailure.UNREACHABLE)
-        return DialError(failure, detail)
-    return DialError(DialFailure.DENIED, f"{detail} (the SSH server can't forward)")

@@ -16,7 +16,8 @@ from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactor
 from twisted.logger import Logger
 
 from proxyd.net.tasks import spawn
-from proxyd.ssh.channels import Channels, NoRoom
+from proxyd.ssh.channels import Channels
+from proxyd.ssh.refusals import NoRoom
 from proxyd.target import Target
 
 _log = Logger()

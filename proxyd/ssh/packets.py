@@ -43,6 +43,7 @@ class PacketTransport(SSHClientTransport):
 
     @ivar strict: whether both sides keep to the strict key exchange
     @ivar channels: who gets the data of channels, once logged in
+    @ivar sealed: how many packets wait for L{flush}
     @ivar over: whether what comes is of no interest any more
     """
 
@@ -57,6 +58,8 @@ class PacketTransport(SSHClientTransport):
         self._opener: Opener
         self._since_keys = 0
         self._keys_at = 0.0
+        self._out: list[bytes] = []
+        self.sealed = 0
 
     # -- for whoever is built upon this
 
@@ -76,7 +79,7 @@ class PacketTransport(SSHClientTransport):
         self._gotNewKeys = 0
         transport: Any = self.transport
         if hasattr(transport, "bufferSize"):
-            transport.bufferSize = READ_SIZE
+            transport.bufferSize = transport.SEND_LIMIT = READ_SIZE
         self.use(Protection(b"", b"", b"", b""))
         transport.write(self.ourVersionString + b"\r\n")
         self.sendKexInit()  # type: ignore[no-untyped-call]
@@ -109,10 +112,23 @@ class PacketTransport(SSHClientTransport):
 
     def send(self, head: bytes, data: bytes | memoryview) -> None:
         """Send a packet now; only while L{exchanging} is false."""
+        self.seal(head, data)
+        self.flush()
+
+    def seal(self, head: bytes, data: bytes | memoryview) -> None:
+        """Make a packet, which goes with the next L{flush}; no other may be sent before it."""
         sequence = self.outgoingPacketSequence
         self.outgoingPacketSequence = (sequence + 1) & 0xFFFFFFFF
         self._since_keys += len(data)
-        self.transport.write(self._sealer.seal(sequence, head, data))  # type: ignore[union-attr]
+        self.sealed += 1
+        self._out += self._sealer.seal(sequence, head, data)
+
+    def flush(self) -> None:
+        """Hand what is sealed to the socket."""
+        if self.sealed:
+            out, self._out = self._out, []
+            self.sealed = 0
+            self.transport.writeSequence(out)  # type: ignore[union-attr]
 
     # -- in
 
@@ -156,8 +172,12 @@ class PacketTransport(SSHClientTransport):
             if kind == CHANNEL_DATA and self.channels is not None:
                 self._since_keys += last - first
                 self.channels.data_received(packet, first + 1, last)
-            else:
-                self._take_message(kind, packet[first + 1 : last])
+                continue
+            if self.channels is not None:
+                self.channels.deliver()
+            self._take_message(kind, packet[first + 1 : last])
+        if self.channels is not None:
+            self.channels.deliver()
         if self._since_keys > REKEY_BYTES or self._clock.seconds() - self._keys_at > REKEY_SECONDS:
             self.exchange_again()
         return start

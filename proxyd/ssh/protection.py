@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+from collections.abc import Sequence
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -36,9 +37,9 @@ _ETM = b"-etm@openssh.com"
 class Sealer(Protocol):
     """Makes packets."""
 
-    def seal(self, sequence: int, head: bytes, data: bytes | memoryview) -> bytes:
+    def seal(self, sequence: int, head: bytes, data: bytes | memoryview) -> Sequence[bytes]:
         """
-        A packet, ready for the socket.
+        A packet, ready for the socket, in pieces.
 
         @param sequence: the packet's number, modulo 2**32
         @param head: the payload's start
@@ -143,14 +144,14 @@ class GcmSealer:
         self._count = int.from_bytes(iv[4:12], "big")
         self._padding = _Padding(BLOCK).by_rest
 
-    def seal(self, sequence: int, head: bytes, data: bytes | memoryview) -> bytes:
+    def seal(self, sequence: int, head: bytes, data: bytes | memoryview) -> Sequence[bytes]:
         """See L{Sealer.seal}."""
         size = 1 + len(head) + len(data)
         length, padding = self._padding[size % BLOCK]
         clear = (size + len(padding)).to_bytes(4, "big")
         nonce = self._fixed + self._count.to_bytes(8, "big")
         self._count = (self._count + 1) & 0xFFFFFFFFFFFFFFFF
-        return clear + self._encrypt(nonce, b"".join((length, head, data, padding)), clear)
+        return clear, self._encrypt(nonce, b"".join((length, head, data, padding)), clear)
 
 
 class GcmOpener:
@@ -196,7 +197,7 @@ class CtrSealer:
         self._etm = etm
         self._padding = _Padding(BLOCK).by_rest
 
-    def seal(self, sequence: int, head: bytes, data: bytes | memoryview) -> bytes:
+    def seal(self, sequence: int, head: bytes, data: bytes | memoryview) -> Sequence[bytes]:
         """See L{Sealer.seal}."""
         size = 1 + len(head) + len(data)
         mac = self._keyed.copy()
@@ -204,15 +205,15 @@ class CtrSealer:
         if self._etm:
             length, padding = self._padding[size % BLOCK]
             clear = (size + len(padding)).to_bytes(4, "big")
-            sealed = clear + self._encrypt(b"".join((length, head, data, padding)))
+            sealed = self._encrypt(b"".join((length, head, data, padding)))
+            mac.update(clear)
             mac.update(sealed)
-        else:
-            length, padding = self._padding[(size + 4) % BLOCK]
-            clear = (size + len(padding)).to_bytes(4, "big")
-            packet = b"".join((clear, length, head, data, padding))
-            mac.update(packet)
-            sealed = self._encrypt(packet)
-        return sealed + mac.digest()
+            return clear, sealed, mac.digest()
+        length, padding = self._padding[(size + 4) % BLOCK]
+        clear = (size + len(padding)).to_bytes(4, "big")
+        packet = b"".join((clear, length, head, data, padding))
+        mac.update(packet)
+        return self._encrypt(packet), mac.digest()
 
 
 class EtmOpener:
@@ -289,12 +290,12 @@ class PlainSealer:
     def __init__(self) -> None:
         self._padding = _Padding(8).by_rest
 
-    def seal(self, sequence: int, head: bytes, data: bytes | memoryview) -> bytes:
+    def seal(self, sequence: int, head: bytes, data: bytes | memoryview) -> Sequence[bytes]:
         """See L{Sealer.seal}."""
         size = 1 + len(head) + len(data)
         length, padding = self._padding[(size + 4) % 8]
         clear = (size + len(padding)).to_bytes(4, "big")
-        return b"".join((clear, length, head, data, padding))
+        return (b"".join((clear, length, head, data, padding)),)
 
 
 class PlainOpener:

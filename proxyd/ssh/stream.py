@@ -246,6 +246,7 @@ class SshStream:
                 channels.wait_for_turn(self)
                 break
             self.send_packet()
+        channels.flush()
         if self.pending > HIGH_WATER:
             self._pause_writer()
         elif self._producer_paused and self.pending <= LOW_WATER:

@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.errors import DialError, DialFailure
 from proxyd.ssh import lanes as module
-from proxyd.ssh.channels import NoRoom
 from proxyd.ssh.lanes import Lanes
+from proxyd.ssh.refusals import NoRoom
 from proxyd.target import Target
 
 BOX = Target("box.example", 5432)

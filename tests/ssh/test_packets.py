@@ -49,7 +49,7 @@ class PacketTests(SynchronousTestCase):
     def packets(self, *messages: bytes) -> bytes:
         """A row of packets."""
         sealer = PlainSealer()
-        return b"".join(sealer.seal(0, message, b"") for message in messages)
+        return b"".join(b"".join(sealer.seal(0, message, b"")) for message in messages)
 
     def test_greeting(self) -> None:
         """We speak first: our version, and what we can."""

@@ -42,7 +42,7 @@ class RoundTripTests(SynchronousTestCase):
             ours, theirs = pair(*suite)
             wanted = [bytes([size % 256]) * size for size in (1, 2, 10, 11, 12, 13, 255, 32777)]
             sealed = b"".join(
-                ours.sealer.seal(number, one[:1], memoryview(one)[1:])
+                b"".join(ours.sealer.seal(number, one[:1], memoryview(one)[1:]))
                 for number, one in enumerate(wanted)
             )
             self.assertEqual(payloads(theirs.opener, sealed), wanted, suite)
@@ -53,7 +53,7 @@ class RoundTripTests(SynchronousTestCase):
         """A packet that is not whole is waited for, wherever it is cut."""
         ours, theirs = pair(*suite)
         for number, one in enumerate(wanted):
-            sealed = ours.sealer.seal(number, one, b"")
+            sealed = b"".join(ours.sealer.seal(number, one, b""))
             for cut in range(0, len(sealed), 7):
                 self.assertIsNone(theirs.opener.take(number, sealed, 0, cut))
             self.assertEqual(payloads(theirs.opener, sealed, number), [one])
@@ -65,7 +65,7 @@ class RoundTripTests(SynchronousTestCase):
             clear = 4 if b"gcm" in cipher or b"etm" in mac else 0
             tag = 16 if b"gcm" in cipher else 64 if b"512" in mac else 32
             for size in range(1, 70):
-                sealed = ours.sealer.seal(0, b"x" * size, b"")
+                sealed = b"".join(ours.sealer.seal(0, b"x" * size, b""))
                 self.assertEqual((len(sealed) - tag - clear) % 16, 0)
                 self.assertGreaterEqual(len(sealed) - tag - 4 - 1 - size, 4)
 
@@ -73,7 +73,7 @@ class RoundTripTests(SynchronousTestCase):
         """Before the keys there is no cipher, but the same form in blocks of eight."""
         plain = Protection(b"", b"", b"", b"")
         self.assertFalse(plain.encBlockSize)
-        sealed = plain.sealer.seal(0, b"\x14", b"hello")
+        sealed = b"".join(plain.sealer.seal(0, b"\x14", b"hello"))
         self.assertEqual((len(sealed) % 8, payloads(plain.opener, sealed)), (0, [b"\x14hello"]))
 
 
@@ -85,7 +85,7 @@ class TamperTests(SynchronousTestCase):
         for suite in SUITES:
             for position in range(0, 80, 3):
                 ours, theirs = pair(*suite)
-                sealed = bytearray(ours.sealer.seal(0, b"x" * 40, b""))
+                sealed = bytearray(b"".join(ours.sealer.seal(0, b"x" * 40, b"")))
                 if position >= len(sealed):
                     continue
                 sealed[position] ^= 0x10
@@ -101,7 +101,7 @@ class TamperTests(SynchronousTestCase):
         """A packet that is missing, or comes twice, is found out."""
         for suite in SUITES:
             ours, theirs = pair(*suite)
-            sealed = [ours.sealer.seal(number, b"x" * 40, b"") for number in range(3)]
+            sealed = [b"".join(ours.sealer.seal(number, b"x" * 40, b"")) for number in range(3)]
             payloads(theirs.opener, sealed[0])
             with self.assertRaises(ProtocolError):
                 payloads(theirs.opener, sealed[2], 1)
