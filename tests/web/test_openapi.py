@@ -24,7 +24,7 @@ from tests.web.made_values import Maker
 from tests.web.scene import ApiTestCase, Heard
 
 ROUNDS = 60
-LONG_ROUNDS = 5000
+LONG_ROUNDS = 1000
 GOOD = {
     "POST /api/tokens": b'{"database_id": "orders", "label": "%"}',
     "POST /api/databases": b'{"name": "made %", "dsn": "postgresql://u:p@192.0.2.1/d"}',
