@@ -72,6 +72,7 @@ class Databases(Room):
         self._ways = ways
         self._config = config
         self._watching = False
+        self._opened = False
         state.deny_by(ways.denies)
         self.pools = Pools(ground.reactor, random.random)
         self._aws = Threads(ground.reactor, "aws", _AWS_CALLS)
@@ -109,6 +110,7 @@ class Databases(Room):
             self.pools.serve(servers, accounts)
             if self.listener is not None and config.postgres is not None:
                 self.listener.adopt(config.postgres, config.log, tls, Directory(servers))
+            self._open_on_demand()
 
         return adopt
 
@@ -129,6 +131,7 @@ class Databases(Room):
         self.pools.serve(servers, accounts)
         if self.listener is None:
             return
+        self._open_on_demand()
         self.listener.directory = Directory(servers)
         for session in self.listener.sessions:
             if session.pool.settings.name not in servers:
@@ -160,9 +163,28 @@ class Databases(Room):
         return public_place(postgres, addresses)
 
     def open(self) -> None:
-        """Open the PostgreSQL listener's sockets."""
-        if self.listener is not None:
+        """Open the PostgreSQL listener's sockets, if anything asks for them."""
+        if self._wanted and self.listener is not None:
             self.listener.open()
+            self._opened = True
+
+    @property
+    def _wanted(self) -> bool:
+        """Whether the configuration asks for the listener, or a registered database does."""
+        listener = self.listener
+        if listener is None:
+            return False
+        return not listener.settings.on_demand or bool(self._state.registered.connections)
+
+    def _open_on_demand(self) -> None:
+        """Where nothing asked for PostgreSQL before, let its clients in when something does."""
+        listener = self.listener
+        if listener is not None and listener.ready and self._wanted and not self._opened:
+            try:
+                listener.open()
+                self._opened = True
+            except StartError as error:
+                _log.error("{problem}", problem=str(error))
 
     def reopen(self) -> Deferred[None]:
         """New server connections for new leases; the listening sockets are opened anew."""
@@ -199,7 +221,7 @@ class Databases(Room):
 
     def places(self) -> Sequence[str]:
         """Where PostgreSQL clients come."""
-        if self.listener is None:
+        if self.listener is None or not self._wanted:
             return ()
         places = ", ".join(place.text for place in self.listener.settings.listen)
         return (f"PostgreSQL at {places}",)

@@ -16,7 +16,7 @@ from proxyd.config.api import read_api
 from proxyd.config.connections import read_connections
 from proxyd.config.document import Table, read_document
 from proxyd.config.environment import PROCESS, Variables, read_dotenv
-from proxyd.config.model import Config
+from proxyd.config.model import Config, Postgres
 from proxyd.config.report import Report
 from proxyd.config.routes import read_default, read_routes
 from proxyd.config.search import dotenv_beside, find
@@ -113,7 +113,10 @@ def _assembled(
     root.close()
     if report.problems:
         raise ConfigError(report.problems)
-    if postgres is not None and not connections:
+    if postgres is None and api is not None:
+        # For databases that are registered by it.
+        postgres = Postgres(on_demand=True)
+    if postgres is not None and not connections and api is None:
         report.warn("connections", "there are none, so every PostgreSQL client will be refused")
     return Config(
         path=path,

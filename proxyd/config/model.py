@@ -81,6 +81,8 @@ class Postgres:
         listener; None: the first address it listens at
     @param public: what connection strings name, C{HOST:PORT} (C{HOST} alone
         where the port is only known once listening); None: the listener
+    @param on_demand: nothing in the configuration asks for it: it is opened when a
+        database is registered
     @param auth_timeout: seconds until a client must have logged in
     """
 
@@ -93,6 +95,7 @@ class Postgres:
     max_clients: int = 10000
     password_times: PasswordTimes = field(default_factory=PasswordTimes)
     session_times: SessionTimes = field(default_factory=SessionTimes)
+    on_demand: bool = False
 
 
 @dataclass(frozen=True, slots=True)

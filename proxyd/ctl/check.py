@@ -103,7 +103,7 @@ def _as_json(problem: Problem) -> dict[str, Any]:
 def summary(config: Config) -> str:
     """In a few words, what proxyd would open."""
     opened = []
-    if config.postgres is not None:
+    if config.postgres is not None and not config.postgres.on_demand:
         places = ", ".join(place.text for place in config.postgres.listen)
         count = len(config.connections)
         opened.append(f"PostgreSQL on {places}, {count} connection{'' if count == 1 else 's'}")

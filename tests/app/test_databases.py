@@ -6,7 +6,11 @@ import os
 import socket
 from dataclasses import replace
 
+from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
+
 from proxyd.app.daemon import build
+from proxyd.app.databases import Databases
 from proxyd.config.model import Config, PostgresTls
 from proxyd.errors import StartError
 from proxyd.net.pem import load_certificates, load_key
@@ -88,3 +92,41 @@ class AccountTests(DaemonTestCase):
         (line,) = daemon.databases.statistics()
         self.assertIn("shop", str(line[1]["pool"]))
         self.assertIn("max_lifetime_closed={max_lifetime_closed}", line[0])
+
+
+class OnDemandTests(TestCase):
+    """A configuration that asks for no PostgreSQL, but has an API that may."""
+
+    def setUp(self) -> None:
+        self.environment = {"STATE_DIRECTORY": self.mktemp()}
+
+    def began(self) -> Databases:
+        """Its room, opened as at a start."""
+        config = configuration(postgres=replace(PLAIN, on_demand=True))
+        daemon = build(
+            config, reactor, found="", reload=lambda: config, environment=self.environment
+        )
+        self.addCleanup(daemon.link.stop)
+        daemon._adopt(config)
+        room = daemon.databases
+        listener = room.listener
+        assert listener is not None
+        room.open()
+        listener.ready = True
+        self.addCleanup(daemon.state.store.close)
+        self.addCleanup(listener.stopService)
+        self.state = daemon.state
+        return room
+
+    async def test_opened_by_the_first_database(self) -> None:
+        """Nothing is opened before there is a database; then it is, and at the next start."""
+        room = self.began()
+        self.assertEqual((room.addresses(), room.places()), ([], ()))
+        dsn = "postgresql://svc@192.0.2.1/shop"
+        await self.state.registered.register("one", dsn, "hush")
+        ((kind, address),) = room.addresses()
+        self.assertEqual(kind, "postgres")
+        await self.state.registered.register("two", dsn, "hush")
+        self.assertEqual(room.addresses(), [(kind, address)])
+        await self.state.store.close()
+        self.assertEqual(len(self.began().addresses()), 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxyd.config.api_model import Api, ApiTls
-from proxyd.config.model import Listener
+from proxyd.config.model import Listener, Postgres
 from proxyd.config.secrets import Secret
 from tests.config.reading import ReadingCase
 
@@ -18,6 +18,14 @@ class ApiTests(ReadingCase):
         self.assertIsNone(self.load("").api)
         self.assertEqual(self.load("api:").api, Api())
         self.assertEqual(self.load("api: {}").api, Api())
+
+    def test_postgres(self) -> None:
+        """PostgreSQL's listener waits for the first registered database, unless it is asked for."""
+        found = self.load("api:")
+        self.assertEqual(found.postgres, Postgres(on_demand=True))
+        self.assertEqual(found.warnings, ())
+        found = self.load("postgres:\napi:")
+        self.assertEqual((found.postgres, found.warnings), (Postgres(), ()))
 
     def test_whole(self) -> None:
         """Every key."""
