@@ -172,8 +172,9 @@ class ClientSession(Leasing):
         answer = server.conversation.take_early()
         if answer:
             server.end.carry(answer)
-        rest, self._rest = self._rest, b""
-        if (rest or flow.alert) and self.state is State.JOINED:
+        # The answer may have had the session wait again.
+        if self.state is State.JOINED and (self._rest or flow.alert):
+            rest, self._rest = self._rest, b""
             self.end.carry(rest)
         if self._cancels and self._lease is not None:
             asked, self._cancels = self._cancels, ()
@@ -263,10 +264,10 @@ class ClientSession(Leasing):
         elif lease.was_reset:
             self.end.part(self)
             self.state = State.WAITING
-            self._rest = self.end.take_held()
+            self._rest += self.end.take_held()
             # The client has seen what the reset has changed: it is told what changes now.
             self._told = dict(lease.server.parameters)
-            self.set_again(self._served)
+            self.set_again(self._served, self.end.write)
         else:
             lease.flow.watch = False
 

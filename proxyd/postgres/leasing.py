@@ -119,13 +119,14 @@ class Leasing:
         self.lease(b"", leased)
         return done
 
-    def set_again(self, leased: Leased) -> None:
+    def set_again(self, leased: Leased, notified: Callable[[bytes], None]) -> None:
         """
         Put back those of the client's settings that it has reset.
 
         The Ends must have been parted, at a border between two transactions.
 
         @param leased: called as by L{lease}; not where the session has ended meanwhile
+        @param notified: takes the notifications that come for the client meanwhile
         """
         lease, self._lease = self._lease, None
         assert lease is not None
@@ -148,7 +149,7 @@ class Leasing:
                 server.abort()
                 leased(lost_server(str(error)))
 
-        server.ask(restoring_batch(self.settings.pairs), answered)
+        server.ask(restoring_batch(self.settings.pairs), answered, notified=notified)
 
     def _stop_waiting(self) -> None:
         """Give up the place in the pool's queue, if there is one."""

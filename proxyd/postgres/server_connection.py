@@ -37,6 +37,8 @@ Message = tuple[int, bytes]
 Answered = Callable[[list[Message], Exception | None], None]
 """C{(messages, None)}, or nothing and what went wrong."""
 
+Notified = Callable[[bytes], None]
+
 _USUAL_LIMIT = 256
 _USUAL_SIZE = 1024
 
@@ -151,7 +153,13 @@ class ServerConnection:
         name, value = messages.parse_parameter_status(body)
         self.parameters[name] = value
 
-    def ask(self, request: bytes, answered: Answered, ahead: bytes = b"") -> None:
+    def ask(
+        self,
+        request: bytes,
+        answered: Answered,
+        ahead: bytes = b"",
+        notified: Notified | None = None,
+    ) -> None:
         """
         Send a request that one ReadyForQuery answers, and collect the answer.
 
@@ -161,10 +169,12 @@ class ServerConnection:
             with what went wrong: see L{run}
         @param ahead: what is sent right behind it; what the server says to that
             is left in the conversation
+        @param notified: takes each NotificationResponse, whole; None: there is
+            nobody for whom one could be
         """
         self.end.write(request + ahead)
         self.deadlines.add(self.conversation)
-        self.conversation.hear(_Answer(self, request, answered, bool(ahead)))
+        self.conversation.hear(_Answer(self, request, answered, bool(ahead), notified))
 
     def run(self, request: bytes) -> Deferred[list[Message]]:
         """
@@ -245,6 +255,7 @@ class _Answer:
         "_answered",
         "_error",
         "_more",
+        "_notified",
         "_part",
         "_request",
         "_server",
@@ -252,9 +263,15 @@ class _Answer:
     )
 
     def __init__(
-        self, server: ServerConnection, request: bytes, answered: Answered, more: bool
+        self,
+        server: ServerConnection,
+        request: bytes,
+        answered: Answered,
+        more: bool,
+        notified: Notified | None,
     ) -> None:
         """@param more: other answers may follow"""
+        self._notified = notified
         self._server = server
         self._request = request
         self._answered = answered
@@ -310,7 +327,9 @@ class _Answer:
             elif kind == messages.ERROR_RESPONSE:
                 self._error = self._error or parse_error(body)
             elif kind == messages.NOTIFICATION_RESPONSE:
-                raise ProtocolError("the server sent a notification to nobody")
+                if self._notified is None:
+                    raise ProtocolError("the server sent a notification to nobody")
+                self._notified(messages.notification_response(body))
         if not found or found[-1][0] != messages.READY_FOR_QUERY:
             self._part = data[used:]
             return False
@@ -319,7 +338,8 @@ class _Answer:
             conversation.put_back(data[used:])
         if (conversation.early and not self._more) or found[-1][1] not in _STATUSES:
             raise ProtocolError("the server said more than it was asked")
-        if self._error is None and used <= _USUAL_SIZE and self._size == len(data):
+        usual = self._error is None and self._notified is None
+        if usual and used <= _USUAL_SIZE and self._size == len(data):
             _remember(self._request, data[:used], found, self._answer)
         return True
 

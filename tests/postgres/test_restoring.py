@@ -85,6 +85,29 @@ class RestoringTests(SessionTestCase):
         client.send(pgbytes.query("three")[3:])
         self.assertEqual(await client.trace("ZZ"), "SSTDCZTDCZ")
 
+    async def test_half_a_message_behind(self) -> None:
+        """The start of a message right behind a reset, the session's first message, is kept."""
+        await self.begin_warm()
+        self.fake.answers["RESET ALL"] = lambda backend: backend.write(RESET_ALL + ready())
+        client = await self.entered(application_name="psql")
+        two = pgbytes.query("two")
+        client.send(pgbytes.query("RESET ALL") + two[:1])
+        self.assertEqual(await client.trace("Z"), "SSCZ")
+        client.send(two[1:])
+        self.assertTrue((await client.trace("Z")).endswith("TDCZ"))
+
+    async def test_notified(self) -> None:
+        """A notification that comes meanwhile is the client's."""
+        client, backend = await self.reset(hang=True)
+        await until(lambda: backend._buffer, "what is put back")
+        news = b"\0\0\0\1" + text("news") + text("it rains")
+        backend.write(message(b"A", news))
+        (heard,) = await client.read("A")
+        self.assertEqual(heard.body, news)
+        backend.working = ""
+        backend.dataReceived(b"")
+        self.assertEqual(await self.asked(client, "two"), "SSTDCZ")
+
     async def test_server_lost(self) -> None:
         """A server that is lost meanwhile is told of, and not used again."""
         client, backend = await self.reset(hang=True)

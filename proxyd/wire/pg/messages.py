@@ -137,6 +137,11 @@ def ready_for_query(status: bytes = b"I") -> bytes:
     return _message(READY_FOR_QUERY, status)
 
 
+def notification_response(body: bytes) -> bytes:
+    """NotificationResponse, of a body that is handed on as it came."""
+    return _message(NOTIFICATION_RESPONSE, body)
+
+
 def negotiate_protocol_version(minor: int, unknown_options: Sequence[str]) -> bytes:
     """
     NegotiateProtocolVersion: the newest version spoken here, and what was not understood.
