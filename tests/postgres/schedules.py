@@ -171,7 +171,7 @@ class Person:
     def _script(self, chance: random.Random) -> list[bytes]:
         units = [pgbytes.query("show")] if chance.random() < 0.7 else []
         for number in range(chance.randint(0, 4)):
-            units.append(self._unit(chance.randrange(10), f"{self.mark}.{number}"))
+            units.append(self._unit(chance.randrange(11), f"{self.mark}.{number}"))
         return units
 
     def _unit(self, kind: int, put: str) -> bytes:
@@ -193,6 +193,8 @@ class Person:
             return pgbytes.query("copyrow") + row + pgbytes.COPY_DONE
         if kind == 7:
             return pgbytes.query(f"sleep echo:{mark}")
+        if kind == 10:
+            return pgbytes.query("DISCARD ALL")
         if kind == 8:
             return _extended("err") + _extended(f"put:{put}") + pgbytes.SYNC
         return _extended(f"put:{put}") + _extended(f"echo:{mark}") + pgbytes.SYNC
@@ -202,6 +204,7 @@ class Person:
         words = {
             "message": pgbytes.query(f"{put} show")[:-3],
             "batch": _extended(put) + pgbytes.FLUSH,
+            "unread": pgbytes.query(f"echo:{self.mark} " * 20) + pgbytes.TERMINATE,
             "farewell": pgbytes.query(f"echo:{self.mark}") + pgbytes.TERMINATE,
             "copy": pgbytes.query("copy") + pgbytes.copy_data(b"x\n"),
             "early sync": _extended("copyrow")
@@ -379,7 +382,7 @@ WHOLE = frozenset({"goodbye", "half", "farewell", "batch goodbye"})
 
 ENDINGS = (
     *sorted(WHOLE), "close", "reset", "message", "batch", "copy",
-    "early sync", "asleep",
+    "early sync", "asleep", "unread",
 )  # fmt: skip
 
 
