@@ -38,6 +38,7 @@ HOST = "127.0.0.1"
 LISTEN_PORT = 6432
 SERVER_PORT = 15432
 API_PORT = 8080
+SOCKS_PORT = 1080
 READY_SECONDS = 60.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -59,6 +60,7 @@ class Plan:
     @param variables: what is added to its environment; secrets are here
     @param lines: shell lines that a person can paste
     @param api: the port of the API
+    @param socks: that of SOCKS5
     @param psql: the command for the line with a token; None: there is none
     """
 
@@ -66,6 +68,7 @@ class Plan:
     variables: Mapping[str, str]
     lines: tuple[str, ...]
     api: int
+    socks: int
     psql: str | None = None
 
 
@@ -108,10 +111,11 @@ def main() -> int:
             folder.mkdir(parents=True, exist_ok=True)
             _hold(folder, until_the_end)
             listen, api = port_or_free(HOST, LISTEN_PORT), port_or_free(HOST, API_PORT)
+            socks = port_or_free(HOST, SOCKS_PORT)
             if _server_is_given():
-                plan = plan_for_given(folder, listen, api, _variables())
+                plan = plan_for_given(folder, listen, api, socks, _variables())
             else:
-                plan = _plan_with_own_server(folder, listen, api, until_the_end)
+                plan = _plan_with_own_server(folder, listen, api, socks, until_the_end)
             runtime = until_the_end.enter_context(TemporaryDirectory(prefix="proxyd-demo-"))
             return _serve(plan, listen, folder, Path(runtime), stop)
     except Stopped:
@@ -124,12 +128,15 @@ def main() -> int:
         return 1
 
 
-def plan_for_given(folder: Path, listen: int, api: int, variables: Mapping[str, str]) -> Plan:
+def plan_for_given(
+    folder: Path, listen: int, api: int, socks: int, variables: Mapping[str, str]
+) -> Plan:
     """
     What to start with when there is a PostgreSQL already, named by variables.
 
     @param listen: the port on loopback that clients will find
     @param api: that of the API
+    @param socks: that of SOCKS5
     @param variables: C{DB_HOST} (with its port, or none), C{GPRXY_USER}, C{GPRXY_PASS}
     @raise DemoError: one that is needed is missing
     """
@@ -143,20 +150,23 @@ def plan_for_given(folder: Path, listen: int, api: int, variables: Mapping[str, 
         f"connections:\n  default:\n    dsn: postgresql://{quote(user, safe='')}@{server}/\n"
         "    password: env:GPRXY_PASS\n    auth: backend\n"
         f'api:\n  listen: ["{HOST}:{api}"]\n'
+        f'socks5:\n  listen: ["{HOST}:{socks}"]\n  pac: true\n'
+        'routes:\n  - {match: [localhost, "127.0.0.0/8"], upstream: direct}\n'
     )
     url = f"postgresql://{quote(user, safe='')}@{HOST}:{listen}/postgres"
     line = f'PGPASSWORD="$GPRXY_PASS" {_psql(None)} {shlex.quote(url)}'
-    return Plan(configuration, {"GPRXY_PASS": variables["GPRXY_PASS"]}, (line,), api)
+    return Plan(configuration, {"GPRXY_PASS": variables["GPRXY_PASS"]}, (line,), api, socks)
 
 
-def example_with_ports(listen: int, server: int, api: int) -> str:
+def example_with_ports(listen: int, server: int, api: int, socks: int) -> str:
     """
     The text of C{examples/demo.yaml} with these ports in place of its own.
 
     @raise DemoError: the example no longer names the ports it is known for
     """
     text = EXAMPLE.read_text()
-    for old, new in ((LISTEN_PORT, listen), (SERVER_PORT, server), (API_PORT, api)):
+    ports = {LISTEN_PORT: listen, SERVER_PORT: server, API_PORT: api, SOCKS_PORT: socks}
+    for old, new in ports.items():
         named = f"{HOST}:{old}"
         if text.count(named) != 1:
             raise DemoError(f"{EXAMPLE} does not name {named} just once")
@@ -164,7 +174,9 @@ def example_with_ports(listen: int, server: int, api: int) -> str:
     return text
 
 
-def _plan_with_own_server(folder: Path, listen: int, api: int, until_the_end: ExitStack) -> Plan:
+def _plan_with_own_server(
+    folder: Path, listen: int, api: int, socks: int, until_the_end: ExitStack
+) -> Plan:
     """Start a PostgreSQL of our own, with the shop in it."""
     ground = reachable_folder(folder / "postgres", account_for(os.getuid()))
     if not (ground / "data").exists():
@@ -176,16 +188,18 @@ def _plan_with_own_server(folder: Path, listen: int, api: int, until_the_end: Ex
     passwords = passwords_in(folder)
     lay_out(cluster, passwords)
     configuration = EXAMPLE
-    if (listen, cluster.port, api) != (LISTEN_PORT, SERVER_PORT, API_PORT):
+    ports = (listen, cluster.port, api, socks)
+    if ports != (LISTEN_PORT, SERVER_PORT, API_PORT, SOCKS_PORT):
         configuration = folder / EXAMPLE.name
-        configuration.write_text(example_with_ports(listen, cluster.port, api))
+        configuration.write_text(example_with_ports(*ports))
     url = f"postgresql://{PERSON}:{passwords.person}@{HOST}:{listen}/{DATABASE}"
     psql = _psql(cluster.binaries)
     lines = (
         f'{psql} "{url}"',
         f'{psql} "{url}" -c "SELECT * FROM sales ORDER BY turnover DESC"',
     )
-    return Plan(configuration, {"PROXYD_DEMO_PASSWORD": passwords.service}, lines, api, psql)
+    secret = {"PROXYD_DEMO_PASSWORD": passwords.service}
+    return Plan(configuration, secret, lines, api, socks, psql)
 
 
 def _serve(plan: Plan, listen: int, folder: Path, runtime: Path, stop: Stop) -> int:
@@ -248,6 +262,7 @@ def _api_lines(plan: Plan, state: Path, runtime: Path) -> list[str]:
     lines = [
         f'curl -H "Authorization: Bearer $(cat {token})" {url}/api/docker/proxy',
         f"{proxyctl} status --socket {path}",
+        f"curl --socks5-hostname {HOST}:{plan.socks} http://localhost:{plan.api}/healthz",
     ]
     if plan.psql is not None:
         body = {"database_id": DATABASE, "ttl": "12h", "label": "make run"}

@@ -179,7 +179,9 @@ class DemoTests(TestCase):
         self.assertRegex(answers[2], r"proxyd_svc +\| +8")
         self.assertIn('"status": "ready"', answers[3])
         self.assertRegex(answers[4], "^proxyd .* is ready")
-        self.assertEqual(len(answers), 5)
+        self.assertIn("--socks5-hostname", demo.lines[5])
+        self.assertIn("ok", answers[5])
+        self.assertEqual(len(answers), 6)
         insert = "INSERT INTO customers (name, city) VALUES ('Radia', 'Seattle');\n"
         self.assertIn("INSERT 0 1", await self.paste(demo.lines[0], insert))
         await self.end_and_see(demo, signal.SIGINT)
@@ -233,13 +235,14 @@ class PlanTests(TestCase):
 
     def test_ports(self) -> None:
         """Taken ports are replaced in the example, and nothing else."""
-        changed = example_with_ports(1111, 2222, 3333)
+        changed = example_with_ports(1111, 2222, 3333, 4444)
         self.assertIn('"127.0.0.1:1111"', changed)
         self.assertIn('"127.0.0.1:3333"', changed)
         self.assertIn("@127.0.0.1:2222/shop", changed)
         back = (
-            changed.replace(":1111", ":6432").replace(":2222", ":15432").replace(":3333", ":8080")
-        )
+            changed.replace(":1111", ":6432").replace(":2222", ":15432")
+            .replace(":3333", ":8080").replace(":4444", ":1080")
+        )  # fmt: skip
         self.assertEqual(back, (CHECKOUT / "examples" / "demo.yaml").read_text())
 
     def test_given_server(self) -> None:
@@ -247,7 +250,7 @@ class PlanTests(TestCase):
         folder = Path(self.mktemp())
         folder.mkdir()
         variables = {"DB_HOST": "db.internal:5433", "GPRXY_USER": "svc@x", "GPRXY_PASS": "hush"}
-        plan = plan_for_given(folder, 7777, 8888, variables)
+        plan = plan_for_given(folder, 7777, 8888, 9999, variables)
         written = plan.configuration.read_text()
         self.assertIn("postgresql://svc%40x@db.internal:5433/", written)
         self.assertIn("127.0.0.1:7777", plan.lines[0])
@@ -255,5 +258,7 @@ class PlanTests(TestCase):
 
     def test_given_server_without_a_user(self) -> None:
         """A server without a user to log in as is refused by the names of what is missing."""
-        error = self.assertRaises(DemoError, plan_for_given, Path(), 7777, 8888, {"DB_HOST": "db"})
+        error = self.assertRaises(
+            DemoError, plan_for_given, Path(), 7777, 8888, 9999, {"DB_HOST": "db"}
+        )
         self.assertIn("GPRXY_USER", str(error))
