@@ -71,7 +71,7 @@ connections:
     # connect_timeout: 10s
     # acquire_timeout: 30s             # how long a client waits for a free connection
     # identity: service                # or set_role | user: not in this version yet
-    # via: dev                         # not in this version yet
+    # via: jump                        # an example: an upstream; absent: the routes decide
 
   # orders:                            # an example: one database by its own name
   #   dsn: postgresql://orders@db2.internal/orders?sslmode=verify-full
@@ -109,6 +109,45 @@ api:
   # metrics_token: file:/etc/proxyd/metrics.token   # an example: opens /metrics only
   # hosts: [proxyd.example]            # an example: names in URLs, beside the listeners' addresses
 
-# Not in this version yet; a file that has one of them is good, but proxyd does
-# not start with it: socks5, upstreams, routes, default, agents.
+# SOCKS5, SOCKS4A and HTTP CONNECT clients. docs/howto-socks.md tells more.
+# socks5:
+#   listen: ["127.0.0.1:1080"]
+#   auth:                              # an example; absent: no login, loopback only
+#     - {user: admin, pass: env:SOCKS_PASS}
+#     - {user: ann, pass: file:/etc/proxyd/ann.password, max_connections: 50, bandwidth: 10MB}
+#   tls:                               # an example; without it passwords go in clear
+#     certificate: /etc/proxyd/socks.pem
+#     key: /etc/proxyd/socks.key
+#   bind: false                        # true: BIND is served, for old FTP
+#   pac: false                         # true: GET /proxy.pac gives the routes to a browser
+#   auth_timeout: 30s                  # until a client must have said where it wants to go
+#   connect_timeout: 30s               # of one dial
+#   max_clients: 5000
+
+# Ways out, beside the direct one.
+# upstreams:
+#   jump:                              # an example: SSH servers, in failover order
+#     ssh: {user: ops, key: ~/.ssh/jump, port: 22, known_hosts: ~/.ssh/known_hosts}
+#                                      # key absent: ssh-agent; passphrase: of an encrypted key;
+#                                      # known_hosts absent: learnt at first sight, and kept
+#     hosts: ["bastion-1.example", "bastion-2.example:2222"]
+#     sessions: 1                      # connections to each, side by side
+#     start: lazy                      # required: all failing at the start ends proxyd
+#     resolve: remote                  # local: names are looked up, checked and pinned here
+#   inner: {ssh: {user: ops}, hosts: [10.1.0.5], via: jump}    # an example: over another one
+#   # The next two are not in this version yet.
+#   dev: {ssh: {user: ec2-user}, aws: {profile: default}, instances: [i-1]}
+#   office: {agent: pc1}
+
+# Which target goes which way: the first that matches.
+# routes:
+#   - {match: "10.0.0.0/8", upstream: jump}                    # examples
+#   - {match: ["*.prod.internal", db.internal], ports: [5432, 8000-8100], upstream: jump}
+#   - {match: "*.lab", users: [ann, "ops-*"], upstream: inner}
+#   - {match: "169.254.0.0/16", deny: true}
+#   - {match: "192.168.0.0/16", upstream: direct, max_connections: 100, bandwidth: 10MB}
+# default: direct                      # an upstream, direct or deny
+
+# Not in this version yet; a file that has it is good, but proxyd does not start
+# with it: agents.
 """

@@ -13,6 +13,7 @@ from proxyd.config.api_model import Api
 from proxyd.config.load import NO_FLAGS, Flags, from_environment, load, load_config
 from proxyd.config.model import Config, Postgres
 from proxyd.config.sample import SAMPLE
+from proxyd.config.ways import Socks5
 from proxyd.errors import ConfigError
 from tests.config.reading import MINIMAL, ReadingCase
 
@@ -251,7 +252,8 @@ class ExampleTests(ReadingCase):
     def test_sample_comments_are_defaults(self) -> None:
         """With the comments of its defaults taken away it means the same."""
         lines = []
-        for line in SAMPLE.splitlines():
+        sample, rest = self.halves()
+        for line in sample.splitlines():
             key = line.lstrip().removeprefix("# ")
             default = line.lstrip().startswith("# ") and ": " in key and "example" not in line
             keyword = key.partition(":")[0].strip()
@@ -262,7 +264,7 @@ class ExampleTests(ReadingCase):
                 "connect_timeout", "acquire_timeout", "identity",
             )  # fmt: skip
             lines.append(line.replace("# ", "", 1) if default and known else line)
-        text = "\n".join(lines)
+        text = "\n".join(lines) + "\n" + rest
         self.assertNotEqual(text, SAMPLE.rstrip("\n"))
         plain = self.load(SAMPLE)
         spelled = self.load(text)
@@ -270,6 +272,31 @@ class ExampleTests(ReadingCase):
         self.assertEqual(
             (spelled.postgres, spelled.drain_timeout), (plain.postgres, plain.drain_timeout)
         )
+
+    def halves(self) -> tuple[str, str]:
+        """The sample up to the part that is commented out as a whole, and that part."""
+        start = SAMPLE.index("# SOCKS5, SOCKS4A")
+        return SAMPLE[:start], SAMPLE[start:]
+
+    def test_sample_socks(self) -> None:
+        """The part about SOCKS5 and the ways out, without its marks, loads, and has every key."""
+        sample, rest = self.halves()
+        text = "\n".join(line.removeprefix("# ") for line in rest.splitlines() if line[:3] != "# S")
+        begin, end = text.index("socks5:"), text.index("Not in this")
+        text = text[begin:end].replace("Ways out,", "# Ways").replace("Which target", "# Which")
+        config = self.load(sample + text)
+        self.assertEqual(
+            [problem.key for problem in config.later],
+            ["upstreams.dev.aws", "upstreams.office.agent"],
+        )
+        self.assertEqual(list(config.upstreams), ["jump", "inner", "dev", "office"])
+        assert config.socks5 is not None
+        self.assertEqual(len(config.socks5.accounts), 2)
+        self.assertEqual(len(config.routes), 5)
+        for name in Socks5.__dataclass_fields__:
+            if name != "accounts":
+                self.assertIn(f"{name}:", rest)
+        self.assertEqual(config.socks5.max_clients, Socks5(()).max_clients)
 
     def test_examples(self) -> None:
         """Every file of examples/ loads, and waits for no later version."""
