@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from proxyd.config.api_model import Api
 from proxyd.config.model import Config, Connection
 from proxyd.config.secrets import Secret
 from proxyd.errors import StartError
 from proxyd.net.pem import load_revocation_lists
+from proxyd.web.admin_token import admin_token, metrics_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,31 @@ def check_files(config: Config) -> list[Finding]:
         found += _certificate("postgres.tls", "certificate", tls.certificate, "key", tls.key)
         found += _authorities("postgres.tls.client_ca", tls.client_ca)
         found += _revocation_lists("postgres.tls.client_crl", tls.client_crl)
+    if config.api is not None:
+        found += _api(config.api)
     for name, connection in config.connections.items():
         found += _connection(f"connections.{name}", connection)
     if _has_plain_secret(config):
         found += _private("password", config.path, "passwords stand in it")
     return found
+
+
+def _api(api: Api) -> Iterator[Finding]:
+    for name, secret, token in (
+        ("admin_token", api.admin_token, admin_token),
+        ("metrics_token", api.metrics_token, metrics_token),
+    ):
+        if secret is None:
+            continue
+        bad = list(_secret(f"api.{name}", secret))
+        yield from bad
+        if not bad:
+            try:
+                token(secret)
+            except StartError as error:
+                yield Finding(True, f"api.{name}", str(error))
+    if api.tls is not None:
+        yield from _certificate("api.tls", "certificate", api.tls.certificate, "key", api.tls.key)
 
 
 def _connection(where: str, connection: Connection) -> Iterator[Finding]:

@@ -15,13 +15,14 @@ SHORTEST = 16
 """Characters; what is shorter could be guessed."""
 
 
-def admin_token(given: Secret | None, directory: str) -> str:
+def admin_token(given: Secret | None, directory: str = "") -> str:
     """
     The token that opens the API.
 
     @param given: what the configuration says; None: the one kept in the state
         directory, which is made now if there is none
-    @param directory: the state directory; made with mode 0700 if it is not there
+    @param directory: the state directory; made with mode 0700 if it is not there;
+        not looked at where a token is given
     @raise StartError: it can't be read or made, or could be guessed
     """
     if given is not None:

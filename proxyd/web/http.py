@@ -38,7 +38,10 @@ IDLE_SECONDS = 60
 """How long a connection may wait for its next request."""
 
 LINGER_SECONDS = 2.0
-"""For so long what a refused client still sends is thrown away, so that it reads our answer."""
+"""For so long a refused client may still read our answer."""
+
+LINGER_BYTES = 1024 * 1024
+"""Of what it still sends meanwhile so much is thrown away; more is not read."""
 
 CLIENTS = 256
 """Connections at a time."""
@@ -118,6 +121,7 @@ class ApiChannel(HTTPChannel):
     transport: Any
     peer_user: int | None = None
     _refused = False
+    _thrown = 0
     _receiving: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
@@ -135,6 +139,7 @@ class ApiChannel(HTTPChannel):
     def dataReceived(self, data: bytes) -> None:
         """Take what the client sends; a request's time begins with its first byte."""
         if self._refused:
+            self._throw_away(len(data))
             return
         if self._receiving is None and not self._handlingRequest:
             self._receiving = self._later(RECEIVE_SECONDS, self._too_slow)
@@ -185,7 +190,7 @@ class ApiChannel(HTTPChannel):
             self.refuse(ApiError(400, "this is not HTTP that can be understood"))
 
     def refuse(self, error: ApiError) -> None:
-        """Answer with an error, and close; what still comes is thrown away for a moment."""
+        """Answer with an error, and close; for a moment the client may still read why."""
         if self._refused:
             return
         self._refused = True
@@ -201,6 +206,12 @@ class ApiChannel(HTTPChannel):
         )
         # Closing at once would be a reset while the client still sends: it might not read this.
         self._abortingCall = self._later(LINGER_SECONDS, self._lingered)
+
+    def _throw_away(self, count: int) -> None:
+        """A refused client still sends: its own kernel may keep what is more than a little."""
+        self._thrown += count
+        if self._thrown > LINGER_BYTES:
+            self.transport.pauseProducing()
 
     def _later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
         later: IDelayedCall = self.callLater(seconds, call)  # type: ignore[no-untyped-call]

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from twisted.trial.unittest import SynchronousTestCase
 
+from proxyd.config.api_model import Api, ApiTls
 from proxyd.config.model import Config, Connection, Dsn, Postgres, PostgresTls, State
 from proxyd.config.secrets import Secret
 from proxyd.ctl.live import Finding, check_all, check_files
@@ -215,3 +216,21 @@ class LiveTests(SynchronousTestCase):
             self.assertEqual(set(found), places)
             for text in found.values():
                 self.assertIn(what, text)
+
+    def test_api(self) -> None:
+        """Its tokens are there and can't be guessed, its certificate and key belong together."""
+        certificate, key = self.certificate("api")
+        token = Secret(f"file:{self.file('token', 'a-token-that-is-long')}")
+        good = Api(tls=ApiTls(certificate, key), admin_token=token, metrics_token=token)
+        self.assertEqual(check_files(Config(api=good)), [])
+        bad = Api(
+            tls=ApiTls(certificate, self.certificate("other")[1]),
+            admin_token=Secret(f"file:{self.file('short', 'hunter2')}"),
+            metrics_token=Secret("file:/none"),
+        )
+        found = {one.where: one for one in check_files(Config(api=bad))}
+        self.assertEqual(
+            set(found), {"api.tls.certificate", "api.admin_token", "api.metrics_token"}
+        )
+        self.assertTrue(all(one.failed for one in found.values()))
+        self.assertNotIn("hunter2", "".join(map(str, found.values())))

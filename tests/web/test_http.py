@@ -23,6 +23,7 @@ from proxyd.web.http import (
     HEADER_LIMIT,
     HEADERS,
     IDLE_SECONDS,
+    LINGER_BYTES,
     LINGER_SECONDS,
     RECEIVE_SECONDS,
     ApiChannel,
@@ -232,6 +233,18 @@ class TimeTests(ChannelCase):
         self.clock.advance(0.2)
         self.assertFalse(transport.connected)
         self.assertEqual(transport.value(), answer)
+
+    def test_flood(self) -> None:
+        """One that goes on sending for all it can is not read any more."""
+        channel, transport = self.client()
+        channel.dataReceived(b"hello\r\n\r\n")
+        for _ in range(LINGER_BYTES // 100_000):
+            channel.dataReceived(b"x" * 100_000)
+        self.assertEqual(transport.producerState, "producing")
+        channel.dataReceived(b"x" * 100_000)
+        self.assertEqual(transport.producerState, "paused")
+        self.clock.advance(LINGER_SECONDS)
+        self.assertFalse(transport.connected)
 
     def test_nothing_is_left(self) -> None:
         """When a client has gone, no timer waits for it, at whatever point it went."""

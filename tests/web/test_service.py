@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import socket
 import ssl
 import tempfile
 from pathlib import Path
@@ -50,6 +52,48 @@ class StopTests(ApiTestCase):
         self.assertIn("another proxyd", str(self.assertRaises(StartError, second.open)))
 
 
+class FloodTests(ApiTestCase):
+    """Clients that do not stop."""
+
+    async def test_giant_body(self) -> None:
+        """A body without end is answered 413, and next to nothing of it is read."""
+
+        def flood() -> tuple[int, bytes]:
+            head = b"POST /api/tokens HTTP/1.1\r\nHost: localhost\r\n"
+            with socket.create_connection(("127.0.0.1", self.port), timeout=30) as client:
+                client.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")
+                client.setblocking(False)
+                sent, answer = 0, b""
+                while not answer:
+                    select.select([client], [client], [], 30)
+                    try:
+                        answer = client.recv(65536)
+                    except BlockingIOError:
+                        sent += client.send(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+                return sent, answer
+
+        sent, answer = await deferToThread(flood)
+        self.assertIn(b" 413 ", answer)
+        self.assertIn(b'"too_large"', answer)
+        self.assertLess(sent, 64 * 1024 * 1024)
+        await self.until(lambda: not self.web.clients())
+
+    async def test_slow_clients(self) -> None:
+        """Many that send their request in drops keep nobody else out."""
+        slow = []
+        for _ in range(100):
+            client = socket.socket()
+            self.addCleanup(client.close)
+            client.connect(("127.0.0.1", self.port))
+            client.send(b"GET /healthz HTTP/1.1\r\nHost: loc")
+            slow.append(client)
+        await self.until(lambda: self.web.clients() == 100)
+        self.assertEqual((await self.ask("GET", "/healthz")).status, 200)
+        for client in slow:
+            client.close()
+        await self.until(lambda: not self.web.clients())
+
+
 class TlsTests(TestCase):
     """HTTPS."""
 
@@ -81,8 +125,6 @@ class TlsTests(TestCase):
 
     def shake(self, port: int, ca: str) -> str | None:
         """A client's handshake; the protocol agreed upon."""
-        import socket
-
         context = ssl.create_default_context(cafile=ca)
         context.set_alpn_protocols(["h2", "http/1.1"])
         with (
