@@ -334,9 +334,17 @@ class _Person:
         self.client.cancel()
         self.crowd.note("idle cancels")
 
+    def _start_over(self) -> None:
+        """What a driver's own pool says: the start-up packet's settings are there again."""
+        self._say(pgbytes.query(self.random.choice(("RESET ALL", "DISCARD ALL"))))
+        sql = "SELECT current_setting('TimeZone'), current_setting('application_name')"
+        found = self._values(self._say(pgbytes.query(sql)))
+        if found != [(self.client.parameters["TimeZone"], f"{self.user}|{self.mark}")]:
+            raise Foreign(f"{self.mark} has {found} after a reset")
+
     WORK: tuple[Callable[[_Person], None], ...] = (
         _simple, _simple, _extended, _extended, _error, _copy_out, _copy_in, _transaction,
-        _notify, _cancelled, _idle_cancel,
+        _notify, _cancelled, _idle_cancel, _start_over,
     )  # fmt: skip
 
     # -- what is left behind
