@@ -102,6 +102,15 @@ class ApiRoomTests(DaemonTestCase):
         self.reload(daemon, configuration(shop()))
         self.assertTrue(self.opens(daemon, TOKENS["T"]))
 
+    def test_every_route(self) -> None:
+        """Whatever rooms bring, all but health and metrics needs the token; each is there once."""
+        routes = self.room(self.serving(with_api())).routes
+        open_to_more = {route.path for route in routes if route.access is not Access.ADMIN}
+        self.assertEqual(open_to_more, {"/healthz", "/readyz", "/metrics"})
+        keys = [route.key for route in routes]
+        self.assertEqual(len(keys), len(set(keys)))
+        self.assertIn("POST /api/tokens", keys)
+
     def test_figures(self) -> None:
         """Every room's numbers are told, and all have an explanation."""
         daemon = self.serving(with_api())

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -14,29 +15,36 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from twisted.trial.unittest import SkipTest
 
+from proxyd.web.schema import wrong_with
 from tests.support.blackbox import BlackBoxTestCase, configuration, open_service
-from tests.support.daemon import Daemon, environment_for, free_port
+from tests.support.daemon import Daemon, environment_for
 from tests.support.database import DATABASE, OPEN_SERVICE, SERVICE
 from tests.support.deadlines import wait_until
 from tests.support.wireclient import ServerError, WireClient
+from tests.web.made_values import Maker
 
 TOKEN = "the-admin-token-of-this-test"
 PSQL_SECONDS = 30.0
+SOAK = os.environ.get("PROXYD_SOAK") == "1"
+ROUNDS = 10
+LONG_ROUNDS = 300
 
 
 class ApiTests(BlackBoxTestCase):
     """What an operator does."""
 
+    deadline = 600.0 if SOAK else 90.0
+
     def setUp(self) -> None:
         """Start a proxyd with an API."""
         super().setUp()
-        self.api = free_port()
         text = configuration(
             {"open": open_service(self.database, min_idle_connections=0)},
-            api={"listen": f"127.0.0.1:{self.api}", "admin_token": "env:ADMIN"},
+            api={"listen": "127.0.0.1:0", "admin_token": "env:ADMIN"},
             drain_timeout="20s",
             routes=[{"match": "127.0.0.1", "upstream": "direct"}],  # or no database here
         )
@@ -45,15 +53,21 @@ class ApiTests(BlackBoxTestCase):
         self.addCleanup(self.proxy.stop)
         self.proxy.start()
         self.watch(self.proxy)
+        found = self.proxy.wait_logged(r"the API is at (http://127\.0\.0\.1:\d+)")
+        self.url = found[1]
 
-    def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        """A call: its status, and its JSON."""
+    def ask(
+        self, method: str, path: str, body: object = None, token: str = TOKEN
+    ) -> tuple[int, Any]:
+        """A call: its status, and its JSON; None where it is none."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.api}{path}", data, method=method)
-        request.add_header("Authorization", f"Bearer {TOKEN}")
+        request = urllib.request.Request(self.url + path, data, method=method)
+        if token:
+            request.add_header("Authorization", f"Bearer {token}")
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:
-                return answer.status, json.load(answer)
+                text = answer.headers.get_content_type() != "application/json"
+                return answer.status, None if text else json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.load(error)
@@ -163,8 +177,7 @@ class ApiTests(BlackBoxTestCase):
         """What clients did is counted, by connection."""
         with self.proxy.session(OPEN_SERVICE, "open") as client:
             client.query("SELECT 1")
-            url = f"http://127.0.0.1:{self.api}/metrics"
-            with urllib.request.urlopen(url, timeout=20) as answer:
+            with urllib.request.urlopen(f"{self.url}/metrics", timeout=20) as answer:
                 text = answer.read().decode()
         for line in (
             'proxyd_sessions{kind="postgres"} 1.0',
@@ -187,6 +200,53 @@ class ApiTests(BlackBoxTestCase):
         self.assertEqual(len(ended.lines), 1, ended.err)
         self.assertIn("another proxyd listens there", ended.lines[0])
         self.assertEqual(self.proxyctl("status").returncode, 0)
+
+    def test_every_call(self) -> None:
+        """
+        Each call that the daemon describes: refused without the token, and with it never 500.
+
+        Its values are made by its own schemas; each answer is one that is described.
+        """
+        seed = int(os.environ.get("PROXYD_SEED", random.SystemRandom().getrandbits(32)))
+        maker = Maker(random.Random(seed))
+        status, document = self.ask("GET", "/openapi.json")
+        self.assertEqual(status, 200)
+        free = {"/healthz", "/readyz", "/metrics"}
+        operations = [
+            (method.upper(), path, operation)
+            for path, methods in document["paths"].items()
+            for method, operation in methods.items()
+        ]
+        self.assertGreaterEqual(len(operations), 12)
+        for method, path, operation in operations:
+            status, _ = self.ask(method, self.filled(maker, path, operation), {}, token="")
+            self.assertEqual(status, 200 if path in free else 401, (method, path))
+        for _ in range(LONG_ROUNDS if SOAK else ROUNDS):
+            for method, path, operation in operations:
+                if path == "/metrics":
+                    continue
+                url = self.filled(maker, path, operation)
+                made = operation.get("requestBody", {}).get("content", {}).get("application/json")
+                body = maker.good(made["schema"]) if made else None
+                status, value = self.ask(method, url, body)
+                where = f"PROXYD_SEED={seed}: {method} {url} {body!r}: {status} {value}"
+                self.assertNotEqual(status, 500, where)
+                self.assertIn(str(status), operation["responses"], where)
+                schema = operation["responses"][str(status)]["content"]["application/json"]
+                schema = document["components"]["schemas"]["Error"] if status >= 400 else schema
+                schema = schema.get("schema", schema)
+                self.assertEqual(list(wrong_with(value, schema)), [], where)
+
+    def filled(self, maker: Maker, path: str, operation: Any) -> str:
+        """A path with its names and its query filled in."""
+        query = []
+        for one in operation.get("parameters", []):
+            text = quote(maker.as_text(maker.good(one["schema"])), safe="")
+            if one["in"] == "path":
+                path = path.replace("{" + one["name"] + "}", text)
+            elif one["required"] or maker.random.random() < 0.5:
+                query.append(f"{one['name']}={text}")
+        return path + ("?" + "&".join(query) if query else "")
 
     def test_no_descriptor_leaks(self) -> None:
         """Many calls leave nothing behind."""
