@@ -304,6 +304,7 @@ class Failover(Generic[L]):
         return why
 
     def _note_problem(self, instance: _Instance[L], why: str) -> None:
+        why = why.removeprefix(f"{instance.name}: ")
         # The same again and again is told once.
         tell = _log.debug if why == instance.problem else _log.warn
         instance.problem = why

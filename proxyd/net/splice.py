@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from proxyd.net.end import End
+from proxyd.net.line import CHUNK
 
 
 class Splice:
@@ -68,7 +69,8 @@ class Splice:
     def pair_made(self, transport: Any) -> None:
         """The far end of the pair is in Twisted's hands."""
         self._pair = transport
-        transport.bufferSize = transport.SEND_LIMIT = 262144
+        # As much at once as the link gives.
+        transport.bufferSize = transport.SEND_LIMIT = CHUNK
         transport.registerProducer(self._way, True)
         self._way.registerProducer(transport, True)
 

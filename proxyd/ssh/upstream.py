@@ -195,7 +195,9 @@ class _Connector:
         try:
             client = await self._host.way.connect(factory)
         except DialError as problem:
-            raise SshError(str(problem)) from problem
+            # What lies between says itself what is broken.
+            broken = problem.failure is DialFailure.BROKEN
+            raise SshError(problem.detail if broken else str(problem)) from problem
         assert isinstance(client, SshClient)
         return await client.ready
 

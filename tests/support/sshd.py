@@ -12,8 +12,10 @@ import functools
 import getpass
 import os
 import pwd
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -22,12 +24,13 @@ from types import TracebackType
 
 from twisted.trial.unittest import SkipTest
 
-from tests.support.daemon import free_port
 from tests.support.deadlines import wait_until
 
 START_SECONDS = 30.0
 NOBODY = "nobody"
 LISTENING = "Server listening on"
+TAKEN = "Address already in use"
+PORT_TRIES = 5
 
 
 def program(name: str) -> str:
@@ -71,6 +74,24 @@ def shared_keys() -> Path:
 
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def own_port() -> int:
+    """
+    A free port that stays free while its server is down.
+
+    It is below those that the system gives to clients (ip(7), ip_local_port_range).
+    """
+    chance = random.SystemRandom()
+    while True:
+        port = chance.randrange(20000, 32000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class Sshd:
@@ -126,8 +147,19 @@ class Sshd:
 
         @raise AssertionError: it does not; with its log
         """
+        again = self.port
+        for left in reversed(range(PORT_TRIES)):
+            self.port = again or own_port()
+            try:
+                self._start()
+            except AssertionError as problem:
+                if again or not left or TAKEN not in str(problem):
+                    raise
+            else:
+                return
+
+    def _start(self) -> None:
         binary = program("sshd")
-        self.port = self.port or free_port()
         config = self._write()
         user = self._own() if os.getuid() == 0 else None
         seen = self.log_text().count(LISTENING)
