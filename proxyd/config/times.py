@@ -43,7 +43,7 @@ class SessionTimes:
     goodbye: float = 10.0
     probe_every: float = 2.0
     stop: float = 3.0
-    farewell: float = 0.6
+    farewell: float = 0.4
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@
 set -u
 
 folder=$1
-programs='psql pgbench pg_dump pg_restore pgbouncer sshd ssh ssh-add ssh-agent ssh-keygen microsocks danted proxychains4 nc.openbsd'
+programs='haproxy psql pgbench pg_dump pg_restore pgbouncer sshd ssh ssh-add ssh-agent ssh-keygen microsocks danted proxychains4 nc.openbsd'
 
 missing() {
     for program in $programs; do
@@ -22,7 +22,7 @@ missing() {
 package_of() {
     # pgbench is in the server's package; the numbered packages have the programs themselves.
     case $1 in
-        pgbouncer | microsocks | proxychains4) echo "$1" ;;
+        haproxy | pgbouncer | microsocks | proxychains4) echo "$1" ;;
         danted) echo dante-server ;;
         nc.openbsd) echo netcat-openbsd ;;
         sshd) echo openssh-server ;;
