@@ -8,16 +8,10 @@ a problem on stderr, and by the exit code: 2 for wrong usage, else 1.
 
 from __future__ import annotations
 
-import io
 import os
-import sys
-from collections.abc import Callable, Mapping
-from typing import IO, NoReturn
+from typing import NoReturn
 
-from twisted.application.service import IService, IServiceCollection
-from twisted.logger import ILogObserver
-from twisted.python.components import Componentized
-from twisted.python.logfile import LogFile
+from twisted.application.service import IService
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
@@ -26,21 +20,7 @@ from proxyd.config.load import Flags, load_config
 from proxyd.config.model import Config
 from proxyd.config.sections import LOG_LEVELS
 from proxyd.errors import ConfigError, StartError
-from proxyd.services.logs import escaped, observer
-from proxyd.services.ordered import OrderedService
-
-
-class StartFailed(SystemExit, Exception):
-    """
-    The daemon did not start; the process ends with code 1 and without a traceback.
-
-    An C{Exception} too, so that twistd removes its pid file and tells whoever
-    waits for the daemon, and a C{SystemExit}, so that Python prints no more.
-    """
-
-    def __init__(self, line: str) -> None:
-        super().__init__(line)
-        self.code = 1
+from proxyd.services.root import root_of, tell
 
 
 class Options(UsageOptions):
@@ -89,7 +69,7 @@ class Options(UsageOptions):
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except UsageError as error:
-            _tell(f"proxyd: {error}; try twistd proxyd --help")
+            tell(f"proxyd: {error}; try twistd proxyd --help")
             raise SystemExit(2) from None
 
     @property
@@ -127,96 +107,14 @@ def makeService(options: Options) -> IService:
     try:
         config, found = load()
         keep_steady(reactor)
-        root = _Root(config, _log_stream(options), foreground=bool(_asked(options)["nodaemon"]))
+        root = root_of(options, config.log, "proxyd")
         daemon = build(config, reactor, found=found, reload=lambda: load()[0])
         daemon.setServiceParent(root)  # type: ignore[no-untyped-call]
     except ConfigError as error:
         for problem in error.problems:
-            _tell(str(problem))
+            tell(str(problem))
         raise SystemExit(1) from None
     except StartError as error:
-        _tell(f"proxyd: {error}")
+        tell(f"proxyd: {error}")
         raise SystemExit(1) from None
     return root
-
-
-class _Root(OrderedService):
-    """
-    The daemon's place in twistd's application.
-
-    Gives the application our log, from its first line on, and turns a start
-    that is refused into one line and an exit code.
-
-    @param config: for the log's level and format
-    @param stream: where the log goes; None: to where twistd would send it
-    @param foreground: somebody sees our stderr
-    """
-
-    def __init__(self, config: Config, stream: IO[str] | None, foreground: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._config = config
-        self._stream = stream
-        self._foreground = foreground
-
-    def setServiceParent(self, parent: IServiceCollection) -> None:
-        """Become part of the application, and its log."""
-        if self._stream is not None and isinstance(parent, Componentized):
-            ours = observer(self._config.log, self._stream)
-            parent.setComponent(ILogObserver, ours)  # type: ignore[no-untyped-call]
-        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
-
-    def privilegedStartService(self) -> None:
-        """Start what needs privileges that are shed afterwards."""
-        self._or_end(super().privilegedStartService)
-
-    def startService(self) -> None:
-        """Start everything, or end the process."""
-        self._or_end(super().startService)
-
-    def _or_end(self, start: Callable[[], object]) -> None:
-        try:
-            start()
-        except StartError as error:
-            line = f"proxyd: {error}"
-            if self._foreground:
-                _tell(line)
-            else:
-                # stderr is closed by now; twistd gives whoever started it the first words.
-                self._log.critical("not started: {reason}", reason=str(error))
-            raise StartFailed(escaped(line)) from None
-
-
-def _asked(options: Options) -> Mapping[str, object]:
-    """What twistd itself was asked for; a .tac file is told nothing, and is run by C{-n}."""
-    return options.parent or {"nodaemon": True}
-
-
-def _log_stream(options: Options) -> IO[str] | None:
-    """
-    Where twistd was asked to log to, as a stream; None: leave it to twistd.
-
-    Without C{--logfile} that is stdout in the foreground, else C{twistd.log}
-    (C{twistd --help}).
-    """
-    asked = _asked(options)
-    if asked.get("syslog") or asked.get("logger"):
-        return None
-    name = asked.get("logfile")
-    foreground = asked.get("nodaemon")
-    if name == "-" and not foreground:
-        return None  # twistd refuses that, with a line of its own
-    if name == "-" or (not name and foreground):
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            # A name in another script must not cost the record where stdout is ASCII.
-            sys.stdout.reconfigure(errors="backslashreplace")
-        return sys.stdout
-    file: IO[str] = LogFile.fromFullPath(str(name or "twistd.log"))  # type: ignore[no-untyped-call]
-    return file
-
-
-def _tell(line: str) -> None:
-    """A line to the person who started us; twistd takes sys.stderr for its log."""
-    stream = sys.__stderr__
-    if stream is not None:
-        stream.write(escaped(line) + "\n")
-        stream.flush()

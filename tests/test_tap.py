@@ -9,14 +9,11 @@ import signal
 import socket
 from contextlib import redirect_stdout
 
-from twisted.application.service import Application, IService
-from twisted.logger import ILogObserver
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from proxyd import __version__
 from proxyd.config.load import Flags
-from proxyd.config.model import Config
-from proxyd.tap import Options, StartFailed, _Root
+from proxyd.tap import Options
 from tests.services.running import End, Running, twistd
 
 GOOD = """
@@ -59,32 +56,6 @@ class OptionsTests(SynchronousTestCase):
         with redirect_stdout(out):
             ended = self.assertRaises(SystemExit, self.parsed, "--version")
         self.assertEqual((ended.code, out.getvalue()), (0, f"proxyd {__version__}\n"))
-
-
-class RootTests(SynchronousTestCase):
-    """The daemon's place in twistd's application."""
-
-    def test_log(self) -> None:
-        """The application logs by our observer, from its first line on."""
-        stream = io.StringIO()
-        application = Application("proxyd")
-        _Root(Config(), stream, foreground=True).setServiceParent(application)
-        ours = application.getComponent(ILogObserver)
-        ours({"log_time": 0.0, "log_format": "hello", "log_namespace": "x"})
-        self.assertEqual(stream.getvalue(), "1970-01-01T00:00:00.000Z info     [x] hello\n")
-        self.assertEqual(len(list(IService(application))), 1)
-
-    def test_log_elsewhere(self) -> None:
-        """Where twistd logs to a place of its own, that is left alone."""
-        application = Application("proxyd")
-        _Root(Config(), None, foreground=True).setServiceParent(application)
-        self.assertIsNone(application.getComponent(ILogObserver))
-
-    def test_start_failed(self) -> None:
-        """Its exit code is 1, its text the line, and twistd's clean-up sees it."""
-        failed = StartFailed("proxyd: port taken")
-        self.assertEqual((failed.code, str(failed)), (1, "proxyd: port taken"))
-        self.assertIsInstance(failed, Exception)
 
 
 class TwistdTests(TestCase):
@@ -153,11 +124,11 @@ class TwistdTests(TestCase):
 
     async def test_not_in_this_version(self) -> None:
         """What only a later version can do is refused at the start, by name."""
-        name = self.file(GOOD + 'agents: {listen: ["127.0.0.1:0"]}\n')
+        name = self.file(GOOD.replace("min_idle", "identity: user, min_idle"))
         running = self.proxyd("-c", name)
         self.assertEqual(await running.ended(), End(1, None))
         self.assertEqual(len(running.err.splitlines()), 1, running.err)
-        self.assertIn("p.yaml:5: agents: not in this version yet", running.err)
+        self.assertIn("p.yaml:4: connections.default.identity: user: not in this", running.err)
         self.assertEqual(running.out, "")
 
     async def test_port_taken(self) -> None:

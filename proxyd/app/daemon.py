@@ -102,9 +102,18 @@ class Daemon(OrderedService):
         self._began: float = reactor.seconds()
         self.phase = "starting"
         self.state = State(ground, config)
-        self.ways = Ways(ground, config, self._give_up)
+        # autobahn takes a while to import.
+        if config.agents is not None:
+            from proxyd.app.agents import AgentsRoom
+
+            agents = AgentsRoom(ground, config, config.agents, self.state.store)
+            self.ways = Ways(ground, config, self._give_up, agents.upstream)
+            before: tuple[Room, ...] = (self.state, agents)
+        else:
+            self.ways = Ways(ground, config, self._give_up)
+            before = (self.state,)
         self.databases = Databases(ground, config, self.state, self.ways)
-        self.rooms: tuple[Room, ...] = (self.state, self.ways, self.databases)
+        self.rooms: tuple[Room, ...] = (*before, self.ways, self.databases)
         if config.socks5 is not None:
             self.rooms = (*self.rooms, Socks(ground, config.socks5, self.ways))
         if config.api is not None:

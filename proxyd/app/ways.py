@@ -41,10 +41,18 @@ class Ways(Room):
     """
 
     def __init__(
-        self, ground: Ground, config: Config, fail: Callable[[StartError], object]
+        self,
+        ground: Ground,
+        config: Config,
+        fail: Callable[[StartError], object],
+        through_agents: Callable[[Upstream], IUpstream] | None = None,
     ) -> None:
-        """@param fail: ends the daemon, where an upstream must be up at the start and is not"""
+        """
+        @param fail: ends the daemon, where an upstream must be up at the start and is not
+        @param through_agents: makes an upstream of agents; None: no agent can come
+        """
         self._ground = ground
+        self._through_agents = through_agents
         self._fail = fail
         self._settings: Mapping[str, Upstream] = {}
         self._running = _Running()
@@ -101,6 +109,12 @@ class Ways(Room):
         same = self._settings.get(name) == settings
         if old is not None and same and (settings.via is None or via is self._over(name)):
             made[name] = old
+        elif settings.agents:
+            if self._through_agents is None:
+                raise StartError(
+                    f"upstreams.{name} leads through agents, and none can come: say agents:"
+                )
+            made[name] = self._through_agents(settings)
         else:
             made[name] = self._ssh(settings, via, config)
         return made[name]

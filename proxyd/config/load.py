@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from proxyd.config.agents import read_agents
 from proxyd.config.api import read_api
 from proxyd.config.connections import read_connections
 from proxyd.config.document import Table, read_document
@@ -23,7 +24,6 @@ from proxyd.config.search import dotenv_beside, find
 from proxyd.config.section import Section
 from proxyd.config.sections import (
     Flags,
-    read_later,
     read_log,
     read_postgres,
     read_state,
@@ -109,7 +109,7 @@ def _assembled(
     default = read_default(root, upstreams)
     socks5 = read_socks(root, flags.socks5_listen, report)
     api = read_api(root)
-    read_later(root)
+    agents = read_agents(root)
     root.close()
     if report.problems:
         raise ConfigError(report.problems)
@@ -131,6 +131,7 @@ def _assembled(
         routes=routes,
         default=default,
         api=api,
+        agents=agents,
         later=report.later,
         warnings=report.warnings,
     )

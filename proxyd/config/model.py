@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
+from proxyd.config.agents_model import Agents
 from proxyd.config.api_model import Api
 from proxyd.config.certificate_rule import CertificateRule
 from proxyd.config.secrets import Secret
@@ -211,5 +212,6 @@ class Config:
     routes: tuple[Rule, ...] = ()
     default: str | None = DIRECT
     api: Api | None = None
+    agents: Agents | None = None
     later: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()

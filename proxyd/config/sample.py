@@ -135,9 +135,9 @@ api:
 #     start: lazy                      # required: all failing at the start ends proxyd
 #     resolve: remote                  # local: names are looked up, checked and pinned here
 #   inner: {ssh: {user: ops}, hosts: [10.1.0.5], via: jump}    # an example: over another one
-#   # The next two are not in this version yet.
+#   office: {agent: pc1}               # an example: a reverse agent, or a list of them
+#   # The next one is not in this version yet.
 #   dev: {ssh: {user: ec2-user}, aws: {profile: default}, instances: [i-1]}
-#   office: {agent: pc1}
 
 # Which target goes which way: the first that matches.
 # routes:
@@ -148,6 +148,16 @@ api:
 #   - {match: "192.168.0.0/16", upstream: direct, max_connections: 100, bandwidth: 10MB}
 # default: direct                      # an upstream, direct or deny
 
-# Not in this version yet; a file that has it is good, but proxyd does not start
-# with it: agents.
+# Reverse agents: where they dial in, and local ports that lead through them.
+# agents:
+#   listen: ["127.0.0.1:8443"]
+#   tls:                               # absent: proxyd's own certificate; none on loopback
+#     certificate: /etc/proxyd/agents.pem   # examples
+#     key: /etc/proxyd/agents.key           # mode: disable: ws:// from afar, too
+#   ports: 1024-65535                  # which local ports the API may open
+#   grace: 30s                         # how long ports and new users wait for a lost agent
+#   proxies:                           # examples; all but the first four keys may be left out
+#     - {client_id: pc1, remote_host: 192.168.1.100, remote_port: 3389, local_port: 13389,
+#        bind: 127.0.0.1, allow: ["10.0.0.0/8"], bandwidth: 10MB, max_connections: 100,
+#        idle_timeout: 30m, proxy_protocol: v2, pool: 2, compress: true}
 """

@@ -18,9 +18,6 @@ LOG_LEVELS = ("debug", "info", "warn", "error", "critical")
 
 TLS_MODES = ("disable", "prefer", "require", "verify-full")
 
-LATER = ("agents",)
-"""Top-level keys that are known by name, and wait for a later version."""
-
 _UNFIT = {
     "ssl": "a PostgreSQL client starts TLS by itself: name the port, and postgres.tls",
     "tls": "a PostgreSQL client starts TLS by itself: name the port, and postgres.tls",
@@ -117,13 +114,6 @@ def read_postgres(
         auth_timeout=postgres.auth_timeout,
         max_clients=postgres.max_clients,
     )
-
-
-def read_later(root: Section) -> None:
-    """Tell of the keys of later versions that are there."""
-    for name in LATER:
-        if root.has(name):
-            root.not_yet(name)
 
 
 def _state_url(text: str, root: Section) -> str:

@@ -25,7 +25,7 @@ THE_ONE = "default"
 DENY = "deny"
 """The word for no way at all."""
 
-_LATER = {"aws": "AWS", "agent": "agents as upstreams"}
+_LATER = {"aws": "AWS"}
 _RESERVED = (DIRECT, DENY)
 _INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_./-]{0,200}", re.ASCII)
 _AGENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_.@-]{0,127}", re.ASCII)
@@ -126,7 +126,6 @@ def _check_kind(upstream: Upstream, section: Section, *, alone: bool) -> None:
                 section.wrong(key, "an upstream with `agent` has no other way: leave one out")
         if section.each("agent", str) == ():
             section.wrong("agent", "names no agent")
-        section.not_yet("agent", _LATER["agent"])
         return
     hosts = has("hosts")
     if hosts and has("instances"):

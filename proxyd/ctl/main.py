@@ -16,9 +16,11 @@ from typing import NoReturn
 import click
 
 import proxyd
+from proxyd.ctl.agents import agents
 from proxyd.ctl.check import check
 from proxyd.ctl.databases import databases
 from proxyd.ctl.init import init
+from proxyd.ctl.proxies import proxies
 from proxyd.ctl.routes import routes
 from proxyd.ctl.sessions import sessions
 from proxyd.ctl.status import status
@@ -34,7 +36,9 @@ def proxyctl() -> None:
     """Check and look after proxyd."""
 
 
-for command in (check, init, status, databases, tokens, sessions, routes):
+for command in (
+    check, init, status, databases, tokens, agents, proxies, sessions, routes
+):  # fmt: skip
     proxyctl.add_command(command)
 
 

@@ -127,8 +127,13 @@ def _wrong_text(value: str, schema: Schema, where: str) -> Iterator[Wrong]:
         yield Wrong(where, "must not be empty" if not value else "is too short")
     elif "maxLength" in schema and len(value) > schema["maxLength"]:
         yield Wrong(where, f"has more than {schema['maxLength']} characters")
-    elif "pattern" in schema and not re.search(schema["pattern"], value):
+    elif "pattern" in schema and not _matches(schema["pattern"], value):
         yield Wrong(where, schema.get("description", f"does not match {schema['pattern']}"))
+
+
+def _matches(pattern: str, value: str) -> bool:
+    """Whether a text has a pattern, whose C{$} is the end, as in JavaScript, and no line's."""
+    return re.search(re.sub(r"\$\Z", r"\\Z", pattern), value) is not None
 
 
 def _wrong_object(value: dict[str, Any], schema: Schema, where: str, depth: int) -> Iterator[Wrong]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum, unique
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from proxyd.errors import ProtocolError
 
@@ -153,6 +153,26 @@ class ProxyHeader:
         body = bytes(buffer[_V2_FIXED:end])
         del buffer[:end]
         return ProxiedAddress(None) if command == 0 else _announced_v2(family, body)
+
+
+def header(version: str, source: tuple[str, int], destination: tuple[str, int]) -> bytes:
+    """
+    The header that tells a server whom a connection is from (sections 2.1 and 2.2).
+
+    @param version: C{v1} or C{v2}
+    @param source: IP address in text and port; both addresses of one family
+    """
+    here, there = ip_address(source[0].partition("%")[0]), ip_address(destination[0])
+    if here.version != there.version:
+        here, there = (
+            IPv6Address(f"::ffff:{one}") if one.version == 4 else one for one in (here, there)
+        )
+    if version == "v1":
+        return f"PROXY TCP{here.version} {here} {there} {source[1]} {destination[1]}\r\n".encode()
+    family = _TCP4 if here.version == 4 else _TCP6
+    body = here.packed + there.packed
+    body += source[1].to_bytes(2, "big") + destination[1].to_bytes(2, "big")
+    return _V2_START + bytes((0x21, family)) + len(body).to_bytes(2, "big") + body
 
 
 def _begins(buffer: bytearray, start: bytes) -> bool:

@@ -282,14 +282,16 @@ class ExampleTests(ReadingCase):
         """The part about SOCKS5 and the ways out, without its marks, loads, and has every key."""
         sample, rest = self.halves()
         text = "\n".join(line.removeprefix("# ") for line in rest.splitlines() if line[:3] != "# S")
-        begin, end = text.index("socks5:"), text.index("Not in this")
-        text = text[begin:end].replace("Ways out,", "# Ways").replace("Which target", "# Which")
+        text = text[text.index("socks5:") :].replace("Reverse agents", "# Reverse")
+        text = text.replace("Ways out,", "# Ways").replace("Which target", "# Which")
         config = self.load(sample + text)
         self.assertEqual(
             [problem.key for problem in config.later],
-            ["upstreams.dev.aws", "upstreams.office.agent"],
+            ["upstreams.dev.aws"],
         )
-        self.assertEqual(list(config.upstreams), ["jump", "inner", "dev", "office"])
+        self.assertEqual(list(config.upstreams), ["jump", "inner", "office", "dev"])
+        assert config.agents is not None
+        self.assertEqual((len(config.agents.proxies), config.agents.grace), (1, 30.0))
         assert config.socks5 is not None
         self.assertEqual(len(config.socks5.accounts), 2)
         self.assertEqual(len(config.routes), 5)

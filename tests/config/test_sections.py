@@ -246,17 +246,8 @@ class ListenTests(ReadingCase):
         )
 
 
-class LaterTests(ReadingCase):
-    """Sections of later versions are known by name."""
-
-    def test_sections(self) -> None:
-        """Each loads, whatever is in it, and is told as not in this version yet."""
-        for name in ("agents",):
-            config = self.load(f"\n{name}: {{anything: [1]}}")
-            self.assertEqual(
-                [str(one).replace(f"{self.place}/", "") for one in config.later],
-                [f"proxyd.yaml:2: {name}: not in this version yet"],
-            )
+class SecretTests(ReadingCase):
+    """What is warned of."""
 
     def test_token_secret(self) -> None:
         """A short JWT_SECRET is warned of, and not shown."""

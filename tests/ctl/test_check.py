@@ -14,7 +14,7 @@ from proxyd.ctl.check import check, summary
 from proxyd.errors import ConfigError
 
 GOOD = "connections: {default: {dsn: 'postgresql://svc@db/', password: env:PROXYD_TEST_PASSWORD}}\n"
-LATER = "agents: {}\nupstreams: {a: {agent: x}}\n"
+LATER = "connections: {a: {dsn: postgresql://u@h/x, identity: user, pool_mode: transaction}}\n"
 
 
 class CheckTests(SynchronousTestCase):
@@ -51,18 +51,14 @@ class CheckTests(SynchronousTestCase):
 
     def test_notes(self) -> None:
         """Keys for later are notes, what should be looked at a warning, and the file is good."""
-        out, err, code = self.check(LATER + "postgres:\n")
+        out, err, code = self.check(LATER)
         self.assertEqual((err, code), ("", None))
         self.assertEqual(
             [line.replace(str(self.path), "x") for line in out.splitlines()],
             [
-                (
-                    "warning: x: connections: there are none, "
-                    "so every PostgreSQL client will be refused"
-                ),
-                "note: x:1: agents: not in this version yet",
-                "note: x:2: upstreams.a.agent: agents as upstreams: not in this version yet",
-                "x: good; PostgreSQL on 127.0.0.1:6432, 0 connections",
+                "note: x:1: connections.a.identity: user: not in this version yet",
+                "note: x:1: connections.a.pool_mode: transaction: not in this version yet",
+                "x: good; PostgreSQL on 127.0.0.1:6432, 1 connection",
             ],
         )
 
@@ -104,8 +100,8 @@ class CheckTests(SynchronousTestCase):
                         "what": f"{about}not in this version yet",
                     }
                     for line, key, about in (
-                        (1, "agents", ""),
-                        (2, "upstreams.a.agent", "agents as upstreams: "),
+                        (1, "connections.a.identity", "user: "),
+                        (1, "connections.a.pool_mode", "transaction: "),
                     )
                 ],
                 "live": [],

@@ -22,8 +22,11 @@ from twisted.web.client import URI, Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
+from proxyd.agents.proxies import Proxies
+from proxyd.agents.registry import AgentRegistry
 from proxyd.auth.issued import OwnSecret
 from proxyd.auth.tokens import Tokens, TokenSettings
+from proxyd.config.agents_model import Agents as AgentSettings
 from proxyd.config.model import Listener
 from proxyd.dial.direct import DirectDialer
 from proxyd.dial.router import Router
@@ -43,8 +46,10 @@ from proxyd.web.local_socket import is_ours
 from proxyd.web.metrics import Metrics
 from proxyd.web.openapi import described
 from proxyd.web.operations import Place
+from proxyd.web.resources.agents import AgentsResource
 from proxyd.web.resources.databases import Databases
 from proxyd.web.resources.health import Health
+from proxyd.web.resources.proxies import ProxiesResource
 from proxyd.web.resources.proxy import Proxy
 from proxyd.web.resources.routes import RoutesResource
 from proxyd.web.resources.sessions import SessionsResource
@@ -209,6 +214,13 @@ class ApiTestCase(TestCase):
             reactor, store, OwnSecret(JWT_SECRET), TokenSettings(), lambda: ["orders"]
         )
         await self.tokens.load()
+        self.store = store
+        self.agents = AgentRegistry(reactor, store, AgentSettings(ports=(1024, 65535), grace=0.1))
+        self.proxies = Proxies(
+            reactor, store, self.agents, self.agents.settings, registry.next_number
+        )
+        self.proxies.startService()  # type: ignore[no-untyped-call]
+        self.addCleanup(self.proxies.stopService)
         return [
             Health(self.operations),
             Telling(self.metrics, lambda: described(self.routes)),
@@ -217,6 +229,8 @@ class ApiTestCase(TestCase):
             Databases(lambda: registered),
             RoutesResource(self.router()),
             TokensResource(self.tokens),
+            AgentsResource(self.agents, lambda: "sha256:00"),
+            ProxiesResource(self.proxies),
         ]
 
     def lets_in(self, user: int) -> bool:

@@ -161,8 +161,14 @@ class GeneratedTests(ApiTestCase):
 
     async def known(self, name: str) -> Any:
         """The id of something that is there, so that more than 404 is seen."""
-        lists = {"database_id": "databases", "token_id": "tokens", "session_id": "sessions"}
-        rows = (await self.ask("GET", f"/api/{lists[name]}")).value[lists[name]]
+        path, rows_of = {
+            "database_id": ("databases", "databases"),
+            "token_id": ("tokens", "tokens"),
+            "session_id": ("sessions", "sessions"),
+            "client_id": ("agents", "agents"),
+            "proxy_id": ("proxy/list", "proxies"),
+        }[name]
+        rows = (await self.ask("GET", f"/api/{path}")).value[rows_of]
         return self.maker.random.choice(rows)[name] if rows else 1
 
     def assert_described(self, route: Route, heard: Heard, where: str) -> None:

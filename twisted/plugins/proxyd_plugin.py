@@ -15,3 +15,10 @@ proxyd = ServiceMaker(  # type: ignore[no-untyped-call]
     "An access daemon for a bastion host: PostgreSQL with a pool behind it.",
     "proxyd",
 )
+
+proxyd_agent = ServiceMaker(  # type: ignore[no-untyped-call]
+    "proxyd-agent",
+    "proxyd.agent_tap",
+    "The agent of a private network: it dials out to a proxyd and reaches hosts for it.",
+    "proxyd-agent",
+)

@@ -1,0 +1,257 @@
+"""
+A stream of an agent's session as a transport: what a protocol has for its C{transport}.
+
+What comes in while our reader pauses is kept, and the far side is given no new
+credit: so no more than one window is ever kept. What is written beyond the far
+side's credit waits in the session's machine, and the writer is paused. An agent
+that speaks JSON has no credit: a reader who is stuck for L{STUCK} bytes is reset.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet._producer_helpers import _PullToPush
+from twisted.internet.address import HostnameAddress
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IProducer,
+    IProtocol,
+    IPullProducer,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from proxyd.interfaces import IStream
+from proxyd.target import Target
+from proxyd.wire.agent.frames import Code
+
+if TYPE_CHECKING:
+    from proxyd.agents.session import AgentSession
+
+STUCK = 1024 * 1024
+"""Bytes that are kept for a reader where the agent can't be held back."""
+
+
+@implementer(IStream)
+class AgentStream:
+    """
+    One stream, from its opening to its end.
+
+    @ivar number: its id in the session
+    @ivar target: where it leads
+    @ivar received: bytes that came from the far side
+    @ivar sent: bytes that were written to it
+    """
+
+    disconnecting = False
+
+    def __init__(self, session: AgentSession, number: int, target: Target) -> None:
+        self.number = number
+        self.target = target
+        self.received = 0
+        self.sent = 0
+        self._session = session
+        self._protocol: IProtocol | None = None
+        self._over = False
+        self._held: deque[bytes] = deque()
+        self._held_size = 0
+        self._paused = False
+        self._delivering = False
+        self._far_ended = False
+        self._far_closed = False
+        self._told_end = False
+        self._full = False
+        self._producer: Any = None
+        self._ending = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether both directions are still open, as far as is known."""
+        return not self._over and not self._far_ended
+
+    def attach(self, protocol: IProtocol) -> None:
+        """Begin to be the transport of a protocol."""
+        self._protocol = protocol
+        protocol.makeConnection(self)
+        self._deliver()
+
+    # -- told by the session
+
+    def data_received(self, data: bytes) -> None:
+        """The far side has sent something."""
+        self.received += len(data)
+        if self._over:
+            return
+        if self._paused or self._held or self._protocol is None or self._delivering:
+            self._held.append(data)
+            self._held_size += len(data)
+            if not self._session.has_credit and self._held_size > STUCK:
+                self.give_up(Code.SLOW, "the reader is too slow")
+            return
+        self._protocol.dataReceived(data)
+        self._session.consumed(self.number, len(data))
+
+    def end_received(self) -> None:
+        """The far side sends no more."""
+        self._far_ended = True
+        self._deliver()
+
+    def closed(self) -> None:
+        """Both directions have ended in order."""
+        self._far_closed = True
+        self._deliver()
+
+    def writable(self) -> None:
+        """The far side takes more."""
+        self._full = False
+        if self._producer is not None:
+            self._producer.resumeProducing()
+
+    def lost(self, why: str) -> None:
+        """It was reset, or its session is gone."""
+        self._leave(Failure(ConnectionLost(why)))  # type: ignore[no-untyped-call]
+
+    def give_up(self, code: Code, why: str) -> None:
+        """Reset it from here, and tell our own side that it was."""
+        if not self._over:
+            self._session.reset(self.number, code, why)
+            self._leave(Failure(ConnectionLost(why)))  # type: ignore[no-untyped-call]
+
+    # -- in: IPushProducer
+
+    def pauseProducing(self) -> None:
+        """Hand on no more bytes."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """Hand on what is held, and then what comes."""
+        self._paused = False
+        self._deliver()
+
+    def stopProducing(self) -> None:
+        """The reader wants no more at all."""
+        self.loseConnection()
+
+    def _deliver(self) -> None:
+        """Hand on what is held, as long as it is taken, and then the end."""
+        protocol = self._protocol
+        if protocol is None or self._delivering:
+            return
+        self._delivering = True
+        try:
+            while self._held and not self._paused and not self._over:
+                data = self._held.popleft()
+                self._held_size -= len(data)
+                protocol.dataReceived(data)
+                self._session.consumed(self.number, len(data))
+        finally:
+            self._delivering = False
+        if self._over or self._held or self._paused:
+            return
+        if self._far_ended and not self._told_end:
+            self._told_end = True
+            if IHalfCloseableProtocol.providedBy(protocol):
+                protocol.readConnectionLost()
+            else:
+                self.loseConnection()
+        if self._far_closed and not self._over:
+            self._leave(Failure(ConnectionDone()))  # type: ignore[no-untyped-call]
+
+    # -- out: ITransport, IConsumer
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, or keep them until they can be sent; see L{registerProducer}."""
+        if self._over or self._ending or not data:
+            return
+        self.sent += len(data)
+        if not self._session.send(self.number, data) and not self._full:
+            self._full = True
+            if self._producer is not None:
+                self._producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """The same for several pieces."""
+        self.write(b"".join(data))
+
+    def loseWriteConnection(self) -> None:
+        """Say that we send no more, behind all that waits."""
+        if not self._ending and not self._over:
+            self._ending = True
+            self._session.finish(self.number)
+            if not self.disconnecting:
+                self._session.call_soon(self._tell_written)
+
+    def _tell_written(self) -> None:
+        protocol: Any = self._protocol
+        if protocol is not None and IHalfCloseableProtocol.providedBy(protocol):
+            protocol.writeConnectionLost()
+
+    def loseConnection(self) -> None:
+        """Send what waits, then close: what the far side still sends is thrown away."""
+        if self.disconnecting or self._over:
+            return
+        self.disconnecting = True
+        self.loseWriteConnection()
+        self._leave(Failure(ConnectionDone()))  # type: ignore[no-untyped-call]
+
+    def abortConnection(self) -> None:
+        """Close by a reset; what waits is thrown away."""
+        if not self._over:
+            self._session.reset(self.number, Code.RESET)
+            self._leave(Failure(ConnectionAborted()))  # type: ignore[no-untyped-call]
+
+    def getPeer(self) -> IAddress:
+        """The target, by the name that was asked for."""
+        return HostnameAddress(self.target.host.encode("idna"), self.target.port)
+
+    def getHost(self) -> IAddress:
+        """Not known: the agent does not say from which address it dials."""
+        return HostnameAddress(b"", 0)
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """Take over whoever writes here; it is paused while the far side takes no more."""
+        if self._producer is not None:
+            raise RuntimeError(f"a producer is registered already: {self._producer!r}")
+        if self._over:
+            producer.stopProducing()
+            return
+        if not streaming:
+            pull: IPullProducer = producer  # type: ignore[assignment]
+            self._producer = wrapped = _PullToPush(pull, self)  # type: ignore[no-untyped-call]
+            wrapped.startStreaming()  # type: ignore[no-untyped-call]
+            return
+        self._producer = producer
+        if self._full:
+            self._producer.pauseProducing()
+
+    def unregisterProducer(self) -> None:
+        """The writer is done."""
+        producer, self._producer = self._producer, None
+        if isinstance(producer, _PullToPush):
+            producer.stopStreaming()  # type: ignore[no-untyped-call]
+
+    # -- the end
+
+    def _leave(self, reason: Failure) -> None:
+        """Forget all that waits, and tell the protocol: not while it is calling us."""
+        if self._over:
+            return
+        self._over = True
+        self._session.left(self)
+        self._held.clear()
+        self._held_size = 0
+        producer, self._producer = self._producer, None
+        protocol, self._protocol = self._protocol, None
+
+        def tell() -> None:
+            if producer is not None:
+                producer.stopProducing()
+            if protocol is not None:
+                protocol.connectionLost(reason)
+
+        self._session.call_soon(tell)

@@ -1,0 +1,233 @@
+"""
+The WebSockets of agents: ours, which take them, and theirs, which dial.
+
+autobahn does the protocol; here is what it is told (limits, subprotocols, no
+compression of its own, since that would share a context between users) and
+how an L{AgentSession} is joined to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from autobahn.twisted.websocket import (
+    WebSocketClientFactory,
+    WebSocketClientProtocol,
+    WebSocketServerFactory,
+    WebSocketServerProtocol,
+)
+from autobahn.websocket.types import ConnectionDeny, ConnectionRequest, ConnectionResponse
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from proxyd.agents.session import AgentSession
+from proxyd.errors import ProtocolError
+from proxyd.wire.agent import frames, json_session
+
+_log = Logger()
+
+PATH = "/agent"
+"""Where agents come to."""
+
+HANDSHAKE = 10.0
+"""Seconds that a WebSocket's opening may take."""
+
+GOODBYE = 5.0
+"""Seconds that its closing may take."""
+
+SUBPROTOCOLS = (frames.SUBPROTOCOL, json_session.SUBPROTOCOL)
+"""What we can speak, best first."""
+
+_BROKEN = 4002
+_GOING = 1000
+
+_OPTIONS: Mapping[str, Any] = {
+    "maxFramePayloadSize": frames.MESSAGE_LIMIT,
+    "maxMessagePayloadSize": frames.MESSAGE_LIMIT,
+    "openHandshakeTimeout": HANDSHAKE,
+    # Its own timers outlive the connection; ours is below.
+    "closeHandshakeTimeout": 0,
+    "tcpNoDelay": True,
+    "failByDrop": False,
+    "utf8validateIncoming": True,
+}
+
+
+class _Wire:
+    """What both kinds of WebSocket are to an L{AgentSession}."""
+
+    session: AgentSession | None = None
+    _leaving: IDelayedCall | None = None
+
+    def send(self: Any, message: bytes | str) -> None:
+        """Send a message."""
+        if isinstance(message, str):
+            self.sendMessage(message.encode(), isBinary=False)
+        else:
+            self.sendMessage(message, isBinary=True)
+
+    def ping(self: Any) -> None:
+        """Ask whether the peer is there."""
+        self.sendPing()
+
+    def close(self: Any, reason: str) -> None:
+        """Close in order."""
+        self.farewell(_GOING, reason)
+
+    def farewell(self: Any, code: int, reason: str) -> None:
+        """Say why it ends, and wait for the answer no longer than L{GOODBYE}."""
+        self.sendClose(code, reason[:100])
+        if self._leaving is None:
+            self._leaving = self.factory.reactor.callLater(GOODBYE, self.abort)
+
+    def abort(self: Any) -> None:
+        """Close at once."""
+        self.dropConnection(abort=True)
+
+    def begin(self: Any, session: AgentSession) -> None:
+        """From here on all that comes is this session's."""
+        self.session = session
+        self.transport.registerProducer(session, True)
+
+    def onMessage(self: Any, payload: bytes, isBinary: bool) -> None:
+        """A whole message came."""
+        session = self.session
+        if session is None:
+            return
+        try:
+            if isBinary == session.has_credit:
+                session.message_received(payload if isBinary else payload.decode())
+            elif not isBinary:
+                session.heard()  # text beside frames: a later version's words
+            else:
+                self.farewell(_BROKEN, "binary messages are not spoken here")
+        except ProtocolError as error:
+            _log.warn("an agent's session broke the protocol: {reason}", reason=str(error))
+            self.farewell(_BROKEN, str(error))
+
+    def onPong(self: Any, payload: bytes) -> None:
+        """The peer is there."""
+        if self.session is not None:
+            self.session.heard()
+
+    def onClose(self: Any, wasClean: bool, code: int | None, reason: str | None) -> None:
+        """The WebSocket is gone."""
+        if self._leaving is not None and self._leaving.active():
+            self._leaving.cancel()
+        session, self.session = self.session, None
+        if session is not None:
+            session.lost(reason or ("closed" if wasClean else "the connection was lost"))
+
+
+class AgentServerProtocol(_Wire, WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no types
+    """
+    An agent's WebSocket, at our end.
+
+    @ivar who: the agent's id, once it is admitted
+    @ivar speaks: the subprotocol that it is spoken to by; None: it offered none
+    @ivar agent_version: what it says it is
+    """
+
+    who = ""
+    speaks: str | None = None
+    agent_version = ""
+
+    def onConnect(self, request: ConnectionRequest) -> Any:
+        """Let it in, or say why not."""
+        if request.path != PATH:
+            raise ConnectionDeny(404, "agents come to /agent")  # type: ignore[no-untyped-call]
+        if request.headers.get("origin"):
+            # A browser sends it, an agent does not: no page is to speak to us.
+            raise ConnectionDeny(403, "not for browsers")  # type: ignore[no-untyped-call]
+        return self.factory.admit(self, request)
+
+    def onOpen(self) -> None:
+        """It is open."""
+        self.factory.opened(self)
+
+
+class AgentServerFactory(WebSocketServerFactory):
+    """
+    Takes the WebSockets of agents.
+
+    @param admit: decides about a request; returns the subprotocol (or None) or
+        raises C{ConnectionDeny}; may be a Deferred
+    @param opened: told when a WebSocket is open
+    """
+
+    protocol = AgentServerProtocol
+    noisy = False
+
+    def __init__(
+        self,
+        admit: Callable[[AgentServerProtocol, ConnectionRequest], Any],
+        opened: Callable[[AgentServerProtocol], None],
+        most: int,
+    ) -> None:
+        super().__init__(protocols=list(SUBPROTOCOLS), server="proxyd")  # type: ignore[no-untyped-call]
+        self.admit = admit
+        self.opened = opened
+        self.setProtocolOptions(  # type: ignore[no-untyped-call]
+            webStatus=False, maxConnections=most, requireMaskedClientFrames=True, **_OPTIONS
+        )
+
+
+class AgentClientProtocol(_Wire, WebSocketClientProtocol):  # type: ignore[misc]  # autobahn has no types
+    """Our WebSocket to a server, at the agent's end."""
+
+    def onConnect(self, response: ConnectionResponse) -> None:
+        """The server has answered."""
+        self.factory.answered = response.protocol
+
+    def onOpen(self) -> None:
+        """It is open."""
+        self.factory.opened(self)
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        """It is gone, or never was."""
+        super().onClose(wasClean, code, reason)
+        self.factory.closed(reason or "the connection was lost")
+
+
+class AgentClientFactory(WebSocketClientFactory):
+    """
+    One WebSocket to a server.
+
+    @ivar ready: fires with the L{AgentClientProtocol} once it is open, or fails
+        with C{ConnectionError}, whose text says why
+    @ivar answered: the subprotocol that the server chose
+    """
+
+    protocol = AgentClientProtocol
+    noisy = False
+
+    def __init__(self, url: str, token: str) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]
+            url,
+            protocols=[frames.SUBPROTOCOL],
+            headers={"Authorization": f"Bearer {token}"},
+            useragent="proxyd-agent",
+        )
+        self.answered: str | None = None
+        self.ready: Deferred[AgentClientProtocol] = Deferred()
+        self.setProtocolOptions(**_OPTIONS)  # type: ignore[no-untyped-call]
+
+    def opened(self, protocol: AgentClientProtocol) -> None:
+        """It is open."""
+        if not self.ready.called:
+            self.ready.callback(protocol)
+
+    def closed(self, reason: str) -> None:
+        """It is gone."""
+        if not self.ready.called:
+            self.ready.errback(Failure(ConnectionError(reason)))  # type: ignore[no-untyped-call]
+
+
+def has_fast_masking() -> bool:
+    """Whether autobahn masks in C; without it a megabyte costs a tenth of a second."""
+    from autobahn.websocket import xormasker
+
+    return bool(getattr(xormasker, "USES_NVX", False))

@@ -1,0 +1,68 @@
+"""Tests for L{proxyd.agents.stream}; its manners are tested with those of all streams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from proxyd.agents.stream import STUCK, AgentStream
+from proxyd.target import Target
+from proxyd.wire.agent.frames import Code
+from tests.support.streams import Party
+
+
+class Session:
+    """What a stream asks of its session."""
+
+    def __init__(self, has_credit: bool) -> None:
+        self.has_credit = has_credit
+        self.resets: list[Code] = []
+        self.taken = 0
+        self.soon: list[Any] = []
+
+    def consumed(self, number: int, count: int) -> None:
+        """Taken."""
+        self.taken += count
+
+    def reset(self, number: int, code: Code, text: str = "") -> None:
+        """Given up."""
+        self.resets.append(code)
+
+    def left(self, stream: AgentStream) -> None:
+        """Gone."""
+
+    def call_soon(self, work: Any) -> None:
+        """Later."""
+        self.soon.append(work)
+
+
+class StuckTests(SynchronousTestCase):
+    """A reader who takes nothing."""
+
+    def stream(self, has_credit: bool) -> tuple[AgentStream, Any]:
+        """A stream whose reader pauses."""
+        session: Any = Session(has_credit)
+        stream = AgentStream(session, 2, Target("db", 1))
+        party = Party()
+        party.paused_at_once = True
+        stream.attach(party)
+        return stream, session
+
+    def test_without_credit(self) -> None:
+        """Where the agent can't be held back the stream is reset at C{STUCK} bytes."""
+        stream, session = self.stream(has_credit=False)
+        for _ in range(STUCK // 65536):
+            stream.data_received(b"x" * 65536)
+        self.assertEqual(session.resets, [])
+        stream.data_received(b"x")
+        self.assertEqual(session.resets, [Code.SLOW])
+        self.assertFalse(stream.alive)
+
+    def test_with_credit(self) -> None:
+        """Where it can, its credit is what bounds it: nothing is taken, so nothing more comes."""
+        stream, session = self.stream(has_credit=True)
+        stream.data_received(b"x" * (STUCK + 1))
+        self.assertEqual((session.resets, session.taken), ([], 0))
+        stream.resumeProducing()
+        self.assertEqual(session.taken, STUCK + 1)

@@ -1,0 +1,64 @@
+"""Tests for L{proxyd.app.agents}: agents as a room of the daemon."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from proxyd.app.agents import AgentsRoom
+from proxyd.config.agents_model import Agents, AgentTls, ReversePort
+from proxyd.config.model import Config, Listener
+from proxyd.config.ways import Upstream
+from proxyd.errors import StartError
+from tests.app.built import DaemonTestCase
+
+HERE = Listener("127.0.0.1:0", "tcp", "127.0.0.1", 0)
+ANYWHERE = Listener("0.0.0.0:0", "tcp", "0.0.0.0", 0)
+PORT = ReversePort(("pc1",), "192.168.1.100", 3389, 13389)
+
+
+class AgentsRoomTests(DaemonTestCase):
+    """Built and not started."""
+
+    def room(self, **settings: Any) -> AgentsRoom:
+        """The room of a daemon with agents."""
+        agents = replace(Agents(listen=(HERE,)), **settings)
+        daemon = self.built(Config(agents=agents))
+        (room,) = [one for one in daemon.rooms if isinstance(one, AgentsRoom)]
+        return room
+
+    def test_absent(self) -> None:
+        """Without the section there is no such room."""
+        rooms = self.built(Config()).rooms
+        self.assertFalse(any(isinstance(one, AgentsRoom) for one in rooms))
+
+    def test_tls(self) -> None:
+        """On loopback none is needed; elsewhere it is proxyd's own, with a pin to give away."""
+        self.assertEqual(self.room()._pin(), "")
+        self.assertEqual(self.room(listen=(ANYWHERE,), tls=AgentTls("disable"))._pin(), "")
+        own = self.room(listen=(ANYWHERE,))._pin()
+        self.assertRegex(own, "^sha256:[0-9a-f]{64}$")
+        self.assertEqual(self.room(tls=AgentTls("require"))._pin(), own)
+        with self.assertRaises(StartError):
+            self.room(tls=AgentTls("require", "/none/c.pem", "/none/k.pem"))
+
+    def test_told(self) -> None:
+        """What it says of itself."""
+        room = self.room(proxies=(PORT,))
+        self.assertEqual(room.places(), ("agents at 127.0.0.1:0",))
+        self.assertEqual((room.left(), room.descriptors(Config())), (0, (0, 0)))
+        self.assertEqual([one.name for one in room.figures()], ["agents_connected", "agents_lost"])
+        self.assertEqual(len(room.resources()), 2)
+
+    def test_upstream(self) -> None:
+        """An upstream of the configuration that leads through agents."""
+        upstream = self.room().upstream(Upstream("office", agents=("pc1",), resolve="local"))
+        self.assertEqual((upstream.name, upstream.resolves), ("office", "local"))
+
+    def test_no_room_for_an_upstream(self) -> None:
+        """One without the section is a line at the start."""
+        config = Config(upstreams={"office": Upstream("office", agents=("pc1",))})
+        daemon = self.built(config)
+        with self.assertRaises(StartError) as caught:
+            daemon.ways.prepare(config)
+        self.assertIn("leads through agents, and none can come", str(caught.exception))
