@@ -13,6 +13,7 @@ from proxyd.app.databases import Databases
 from proxyd.app.room import Ground, Room
 from proxyd.config.api_model import Api
 from proxyd.config.model import Config
+from proxyd.config.values import address_of
 from proxyd.figures import Figure
 from proxyd.net.certificates import state_directory
 from proxyd.net.tls import server_context
@@ -148,7 +149,7 @@ class ApiRoom(Room):
         guard = Guard(
             admin_token(api.admin_token, directory),
             metrics_token(api.metrics_token),
-            (*api.hosts, *(place.host for place in api.listen if place.host)),
+            (*api.hosts, *_hosts(api)),
         )
         tls = self._tls(api)
 
@@ -194,3 +195,11 @@ class ApiRoom(Room):
         if api.tls is None:
             return None
         return server_context(api.tls.certificate, api.tls.key, alpn=(b"http/1.1",))
+
+
+def _hosts(api: Api) -> Iterable[str]:
+    """The hosts of listeners as somebody may call them: 0.0.0.0 is nobody's address."""
+    for place in api.listen:
+        address = address_of(place.host)
+        if place.host and not (address is not None and address.is_unspecified):
+            yield place.host

@@ -144,7 +144,10 @@ class State(Room):
         from proxyd.web.resources.tokens import TokensResource
 
         # Registered databases are known once the store is open.
-        return (Databases(lambda: self.registered), TokensResource(self.tokens))
+        return (
+            Databases(lambda: self.registered),
+            TokensResource(self.tokens, self._ground.reactor),
+        )
 
     def fixed(self, config: Config) -> Mapping[str, object]:
         """Where the state is kept."""

@@ -79,6 +79,15 @@ class Sessions:
         found = [session for source in self._sources for session in source.live()]
         return iter(sorted(found, key=lambda session: session.number))
 
+    def as_they_are(self) -> Iterator[Session]:
+        """
+        Each session in no order, made when its turn comes: a list may be read in steps.
+
+        One that ends meanwhile may be among them.
+        """
+        for source in self._sources:
+            yield from source.live()
+
     def counts(self) -> dict[str, int]:
         """How many there are of each kind."""
         found: dict[str, int] = {}

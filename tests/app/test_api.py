@@ -12,7 +12,7 @@ from twisted.logger import LogLevel
 from proxyd.app.api import ApiRoom, DaemonOperations
 from proxyd.app.daemon import Daemon
 from proxyd.config.api_model import Api
-from proxyd.config.model import Config
+from proxyd.config.model import Config, Listener
 from proxyd.config.secrets import Secret
 from proxyd.errors import StartError
 from proxyd.web.answer import ApiError
@@ -110,6 +110,24 @@ class ApiRoomTests(DaemonTestCase):
         keys = [route.key for route in routes]
         self.assertEqual(len(keys), len(set(keys)))
         self.assertIn("POST /api/tokens", keys)
+
+    def test_hosts(self) -> None:
+        """It may be called by its listeners' names and addresses, but not by 0.0.0.0."""
+        places = (
+            Listener("192.0.2.9:1", "tcp", "192.0.2.9", 1),
+            Listener("0.0.0.0:1", "tcp", "0.0.0.0", 1),
+            Listener("[::]:1", "tcp", "::", 1),
+        )
+        daemon = self.serving(with_api(listen=places, hosts=("proxy.example",)))
+        good = []
+        for host in ("192.0.2.9", "0.0.0.0", "[::]", "proxy.example", "192.0.2.1", "x.example"):
+            visit = Visit(False, "192.0.2.3", "192.0.2.1", False, {"host": [host]})
+            try:
+                self.room(daemon)._resource.guard.check_origin(visit)
+            except ApiError:
+                continue
+            good.append(host)
+        self.assertEqual(good, ["192.0.2.9", "proxy.example", "192.0.2.1"])
 
     def test_figures(self) -> None:
         """Every room's numbers are told, and all have an explanation."""

@@ -57,6 +57,15 @@ class SessionsTests(SynchronousTestCase):
         found = [(one.number, one.kind) for one in self.sessions]
         self.assertEqual(found, [(1, "postgres"), (2, "socks5"), (4, "postgres")])
 
+    def test_in_steps(self) -> None:
+        """One that ends while the list is read is no trouble."""
+        reading = self.sessions.as_they_are()
+        self.assertEqual(next(reading).number, 1)
+        found = self.sessions.find(2)
+        assert found is not None
+        found.kill("enough")
+        self.assertNotIn(2, [session.number for session in reading])
+
     def test_counts(self) -> None:
         """Each kind is counted, one without sessions too."""
         self.sessions.add(Kind("agent"))

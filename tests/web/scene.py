@@ -228,7 +228,7 @@ class ApiTestCase(TestCase):
             SessionsResource(registry, reactor),
             Databases(lambda: registered),
             RoutesResource(self.router()),
-            TokensResource(self.tokens),
+            TokensResource(self.tokens, reactor),
             AgentsResource(self.agents, lambda: "sha256:00"),
             ProxiesResource(self.proxies),
         ]

@@ -9,9 +9,11 @@ from twisted.internet.interfaces import IReactorTime
 
 from proxyd.net.sessions import Session, Sessions
 from proxyd.web.answer import Answer, not_found
+from proxyd.web.resources.lists import listed
 from proxyd.web.resources.times import shown_time
 from proxyd.web.route import Call, Route
-from proxyd.web.schema import closed, listed, number, or_null, said, text, whole
+from proxyd.web.schema import closed, number, or_null, said, text, whole
+from proxyd.web.schema import listed as list_of
 
 SESSION = closed(
     {
@@ -47,7 +49,7 @@ class SessionsResource:
                 "/api/sessions",
                 self.list,
                 "All live sessions, oldest first",
-                {200: ("They", closed({"sessions": listed(SESSION)}))},
+                {200: ("They", closed({"sessions": list_of(SESSION)}))},
                 query={
                     "kind": text("Only sessions of this kind"),
                     "user": text("Only sessions of this user"),
@@ -64,17 +66,25 @@ class SessionsResource:
             ),
         )
 
-    def list(self, call: Call) -> Answer:
+    async def list(self, call: Call) -> Answer:
         """All of them, or those of a kind or a user."""
         wanted = call.query
-        found = [
-            session
-            for session in self._sessions
-            if wanted.get("kind", session.kind) == session.kind
-            and wanted.get("user", session.principal.user) == session.principal.user
-        ]
-        shown = found[: wanted.get("limit", len(found))]
-        return Answer(value={"sessions": [self._row(session) for session in shown]})
+
+        def row(session: Session) -> dict[str, Any] | None:
+            fits = (
+                wanted.get("kind", session.kind) == session.kind
+                and wanted.get("user", session.principal.user) == session.principal.user
+            )
+            return self._row(session) if fits else None
+
+        return await listed(
+            self._clock,
+            "sessions",
+            self._sessions.as_they_are(),
+            row,
+            order=lambda session: session.number,
+            most=wanted.get("limit"),
+        )
 
     def kill(self, call: Call) -> Answer:
         """End one."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
 from proxyd.auth.issued import database_of
 from proxyd.auth.tokens import LONGEST_LABEL, Tokens
 from proxyd.config import values
 from proxyd.config.values import BadValue
 from proxyd.records import DatabaseId, TokenRecord, TokenRefused
 from proxyd.web.answer import Answer, invalid
+from proxyd.web.resources.lists import listed
 from proxyd.web.resources.times import TIME, shown_time
 from proxyd.web.route import Call, Route
-from proxyd.web.schema import Wrong, closed, listed, or_null, said, text, whole
+from proxyd.web.schema import Wrong, closed, or_null, said, text, whole
+from proxyd.web.schema import listed as list_of
 
 LONGEST_TOKEN = 65_535
 
@@ -77,8 +81,9 @@ _ISSUE = closed(
 class TokensResource:
     """C{/api/tokens}."""
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, clock: IReactorTime) -> None:
         self._tokens = tokens
+        self._clock = clock
 
     def routes(self) -> Sequence[Route]:
         """The calls that it answers."""
@@ -97,7 +102,7 @@ class TokensResource:
                 "/api/tokens",
                 self.list,
                 "All tokens, without the tokens themselves",
-                {200: ("They", closed({"tokens": listed(TOKEN)}))},
+                {200: ("They", closed({"tokens": list_of(TOKEN)}))},
                 query={"database_id": text("Only tokens of this database", most=200)},
             ),
             Route(
@@ -142,7 +147,7 @@ class TokensResource:
         if wanted is not None:
             wanted = _database(int(wanted) if _is_number(wanted) else wanted)
         found = await self._tokens.listed(wanted)
-        return Answer(value={"tokens": [_row(one) for one in found]})
+        return await listed(self._clock, "tokens", found, _row)
 
     async def revoke(self, call: Call) -> Answer:
         """Revoke one."""
