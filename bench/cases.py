@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from bench import ssh
+from bench import ssh, tokens
 from bench.idle import idle_memory
 from bench.load import Copied, Queries, connect, copy_in, copy_out, select
 from bench.rounds import Result, Runs, compare, interleave
@@ -193,6 +193,7 @@ CASES: tuple[Case, ...] = (
         ("pg.connect_backend",),
         partial(_queries, "pg.connect_backend", _connect, login=Login.PASSWORD),
     ),
+    Case(("pg.token_connect",), tokens.token_connect),
     Case(("pg.idle_memory",), partial(_idle, "pg.idle_memory")),
     Case(("pg.idle_memory.tls",), partial(_idle, "pg.idle_memory.tls", tls=True)),
     Case(("ssh.bulk", "ssh.bulk_up"), ssh.bulk),

@@ -157,8 +157,9 @@ class FloorTests(TestCase):
         self.assertEqual(wrong, [])
 
     def test_package_itself_imports_nothing(self) -> None:
-        """C{import proxyd} is its version and nothing more: every room may do it."""
-        self.assertEqual([str(one) for one in imports_of(PROXYD / "__init__.py")], [])
+        """C{import proxyd} costs nothing of ours and no library: every room may do it."""
+        tops = {one.name.split(".")[0] for one in imports_of(PROXYD / "__init__.py")}
+        self.assertLessEqual(tops, {"urllib"})
 
     def test_no_circle(self) -> None:
         """No module comes back to itself by the imports made when it is imported."""

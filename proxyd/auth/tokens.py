@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from urllib.parse import quote
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -19,6 +18,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from proxyd import connection_string
 from proxyd.auth.fetch import Fetcher
 from proxyd.auth.issued import ALGORITHM, TYPE, OwnSecret, digest_of, grant_of, new_token_id
 from proxyd.auth.issuers import Issuers
@@ -190,8 +190,8 @@ class Tokens(Service):
 
     def connection_string(self, token: str, database_id: DatabaseId) -> str:
         """What a client pastes."""
-        name = f"db_{database_id}" if isinstance(database_id, int) else quote(database_id, safe="")
-        return f"postgresql://token:{token}@{self._public()}/{name}"
+        host, _, port = self._public().rpartition(":")
+        return connection_string(token, database_id, host.strip("[]"), int(port))
 
     async def _issue(
         self, database_id: DatabaseId, ttl: float | None, label: str, roles: Collection[str]
