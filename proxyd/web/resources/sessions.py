@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from proxyd.net.sessions import Session, Sessions
 from proxyd.web.answer import Answer, not_found
-from proxyd.web.resources.lists import listed
+from proxyd.web.resources.lists import in_steps, listed
 from proxyd.web.resources.times import shown_time
 from proxyd.web.route import Call, Route
 from proxyd.web.schema import closed, number, or_null, said, text, whole
@@ -86,14 +86,15 @@ class SessionsResource:
             most=wanted.get("limit"),
         )
 
-    def kill(self, call: Call) -> Answer:
+    async def kill(self, call: Call) -> Answer:
         """End one."""
-        session = self._sessions.find(call.path["session_id"])
-        if session is None:
-            raise not_found("there is no such session: it may be over")
-        row = self._row(session)
-        session.kill(_REASON)
-        return Answer(value={"session": row})
+        number = call.path["session_id"]
+        async for session in in_steps(self._clock, self._sessions.as_they_are()):
+            if session.number == number:
+                row = self._row(session)
+                session.kill(_REASON)
+                return Answer(value={"session": row})
+        raise not_found("there is no such session: it may be over")
 
     def _row(self, session: Session) -> dict[str, Any]:
         return {
