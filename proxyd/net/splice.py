@@ -17,6 +17,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from proxyd.net.at_once import send_at_once
 from proxyd.net.end import End
 from proxyd.net.line import CHUNK
 
@@ -94,7 +95,9 @@ class Splice:
     def from_way(self, data: bytes) -> None:
         """The way has brought something."""
         if not self._closed and not self._over:
-            self._pair.write(data)
+            left = send_at_once(self._pair.socket, self._pair, (data,))
+            if left:
+                self._pair.write(left)
 
     def way_ended(self) -> None:
         """The way brings no more."""

@@ -7,6 +7,7 @@ packets mean is in L{proxyd.ssh.client}, which is built upon it.
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.conch.ssh.transport import (
@@ -16,9 +17,11 @@ from twisted.conch.ssh.transport import (
     SSHClientTransport,
 )
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.tcp import Client
 from twisted.logger import Logger
 
 from proxyd.errors import ProtocolError
+from proxyd.net.at_once import send_at_once
 from proxyd.ssh.channels import CHANNEL_DATA, Channels
 from proxyd.ssh.protection import Opener, Protection, Sealer
 
@@ -59,6 +62,7 @@ class PacketTransport(SSHClientTransport):
         self._since_keys = 0
         self._keys_at = 0.0
         self._out: list[bytes] = []
+        self._socket: socket.socket | None = None
         self.sealed = 0
 
     # -- for whoever is built upon this
@@ -80,6 +84,8 @@ class PacketTransport(SSHClientTransport):
         transport: Any = self.transport
         if hasattr(transport, "bufferSize"):
             transport.bufferSize = transport.SEND_LIMIT = READ_SIZE
+        if type(transport) is Client and transport.TLS is False:
+            self._socket = transport.getHandle()
         self.use(Protection(b"", b"", b"", b""))
         transport.write(self.ourVersionString + b"\r\n")
         self.sendKexInit()  # type: ignore[no-untyped-call]
@@ -128,7 +134,13 @@ class PacketTransport(SSHClientTransport):
         if self.sealed:
             out, self._out = self._out, []
             self.sealed = 0
-            self.transport.writeSequence(out)  # type: ignore[union-attr]
+            transport: Any = self.transport
+            if self._socket is not None and not transport.disconnecting:
+                left = send_at_once(self._socket, transport, out)
+                if left:
+                    transport.write(left)
+            else:
+                transport.writeSequence(out)
 
     # -- in
 
