@@ -17,6 +17,7 @@ from bench.load import Copied, Queries, connect, copy_in, copy_out, select
 from bench.rounds import Result, Runs, compare, interleave
 from bench.scene import Scene
 from bench.sides import DIRECT, PGBOUNCER, PROXYD, Login, Side, opened_sides
+from bench.socks import bulk, connects, socks_case
 
 CONNECT_CLIENTS = 8
 CONNECT_SECONDS = 2
@@ -174,6 +175,11 @@ def _connect(scene: Scene, side: Side) -> Queries:
     return connect(scene, side, clients=CONNECT_CLIENTS, seconds=seconds)
 
 
+def _socks_connect(scene: Scene) -> list[Result]:
+    seconds = min(CONNECT_SECONDS, scene.settings.seconds)
+    return socks_case("socks.connect", "per s", connects(seconds))(scene)
+
+
 _ONE = partial(_select, clients=1)
 _MANY = partial(_select, clients=MANY_CLIENTS)
 _PREPARED = partial(_select, clients=MANY_CLIENTS, protocol="prepared")
@@ -194,6 +200,8 @@ CASES: tuple[Case, ...] = (
         partial(_queries, "pg.connect_backend", _connect, login=Login.PASSWORD),
     ),
     Case(("pg.token_connect",), tokens.token_connect),
+    Case(("socks.connect",), lambda scene: _socks_connect(scene)),
+    Case(("socks.bulk",), socks_case("socks.bulk", "MB/s", bulk)),
     Case(("pg.idle_memory",), partial(_idle, "pg.idle_memory")),
     Case(("pg.idle_memory.tls",), partial(_idle, "pg.idle_memory.tls", tls=True)),
     Case(("ssh.bulk", "ssh.bulk_up"), ssh.bulk),
