@@ -33,6 +33,7 @@ class SocksClient(Joined):
     A client, from its first byte to its end; the subject of its own End and of its target's.
 
     @ivar number: of its session; 0: it has asked for nothing yet
+    @ivar route: which route said where it goes, for people
     @ivar instance: which of its upstream's instances carries it; empty: none
     @ivar began: when it did, in seconds of the clock
     """
@@ -51,6 +52,7 @@ class SocksClient(Joined):
         "number",
         "passage",
         "principal",
+        "route",
         "source",
     )
 
@@ -68,7 +70,7 @@ class SocksClient(Joined):
         self.principal = Principal("", source)
         self.asked: Asked | None = None
         self.passage: Passage | None = None
-        self.instance = ""
+        self.instance = self.route = ""
         self.number = 0
         self.began = 0.0
 
@@ -233,10 +235,8 @@ class SocksClient(Joined):
         """
         self.passage = passage
         rule = passage.rule
-        if rule is not None:
-            self._take(str(rule), rule.limits)
-        else:
-            self._take("default", NO_LIMITS)
+        self.route = "default" if rule is None else str(rule)
+        self._take(self.route, NO_LIMITS if rule is None else rule.limits)
 
     # Its target
 

@@ -229,8 +229,9 @@ class SocksListener(Service):
         passage = client.passage
         _log.emit(
             LogLevel.info,
-            "[{source}] [{user}] session {number} {command} {target} by {way}{instance}"
-            " ({route}) {verb} after {seconds:.1f} s: {up} bytes up, {down} bytes down, {why}",
+            # No parenthesis in it: Twisted's own way to format is much dearer.
+            "[{source}] [{user}] session {number} {command} {target} by {way}{instance}, {route},"
+            " {verb} after {seconds:.1f} s: {up} bytes up, {down} bytes down, {why}",
             source=client.source,
             user=client.principal.user,
             number=client.number,
@@ -238,7 +239,7 @@ class SocksListener(Service):
             target=client.place,
             way="no way" if passage is None else passage.way,
             instance=f" ({client.instance})" if client.instance else "",
-            route="no route" if passage is None else str(passage.rule or "default"),
+            route=client.route or "no route",
             verb="refused" if refused else "ended",
             seconds=self.clock.seconds() - client.began,
             up=up,
