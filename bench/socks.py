@@ -250,9 +250,7 @@ def _proxyd(folder: Path, port: int) -> Program:
 
 
 def _microsocks(folder: Path, port: int) -> Program:
-    return Program(
-        MICROSOCKS, [find_program("microsocks"), "-q", "-i", HOST, "-p", str(port)], folder
-    )
+    return Program(MICROSOCKS, [find_program("microsocks"), "-i", HOST, "-p", str(port)], folder)
 
 
 def _dante(folder: Path, port: int) -> Program:
