@@ -90,6 +90,10 @@ class DaemonOperations:
                 "waiting": pool.waiting,
                 "clients": pool.clients,
                 "last_error": pool.last_error,
+                "oldest_seconds": pool.oldest,
+                "leased_over_lifetime": pool.leased_over_lifetime,
+                "tokens_made": pool.tokens_made,
+                "token_age_seconds": pool.token_age,
                 **pool.counters.as_dict(),
             }
             for pool in self._databases.pools

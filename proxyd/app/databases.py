@@ -26,6 +26,7 @@ from proxyd.net.listening import spoken_address
 from proxyd.net.threads import Threads
 from proxyd.net.tls import server_context
 from proxyd.postgres.directory import Directory
+from proxyd.postgres.doctor import Doctor
 from proxyd.postgres.listener import PostgresListener
 from proxyd.postgres.nodes import Nodes
 from proxyd.postgres.pools import Pools, accounts_of
@@ -35,6 +36,7 @@ from proxyd.target import Target
 
 if TYPE_CHECKING:
     from proxyd.dial.aws.sources import AwsSources
+    from proxyd.web.route import Resource
 
 _log = Logger()
 
@@ -231,6 +233,12 @@ class Databases(Room):
         if self.listener is None:
             return ()
         return [("postgres", spoken_address(one)) for one in self.listener.addresses]
+
+    def resources(self) -> Sequence[Resource]:
+        """The call that examines the connections."""
+        from proxyd.web.resources.doctor import DoctorResource
+
+        return (DoctorResource(Doctor(self.pools, self._ground.reactor).examine),)
 
     def figures(self) -> Iterator[Figure]:
         """What the pools and the listener count."""

@@ -19,6 +19,7 @@ import proxyd
 from proxyd.ctl.agents import agents
 from proxyd.ctl.check import check
 from proxyd.ctl.databases import databases
+from proxyd.ctl.doctor import doctor
 from proxyd.ctl.init import init
 from proxyd.ctl.proxies import proxies
 from proxyd.ctl.routes import routes
@@ -37,7 +38,7 @@ def proxyctl() -> None:
 
 
 for command in (
-    check, init, status, databases, tokens, agents, proxies, sessions, routes
+    check, init, status, databases, tokens, agents, proxies, sessions, routes, doctor,
 ):  # fmt: skip
     proxyctl.add_command(command)
 

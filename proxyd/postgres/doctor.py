@@ -17,6 +17,7 @@ from proxyd.config.aws import TOKEN_LIFE
 from proxyd.errors import DialError, ProtocolError
 from proxyd.postgres.answers import Refused, token_refused
 from proxyd.postgres.pool import Pool
+from proxyd.postgres.pools import Pools
 from proxyd.postgres.server import Account, Server
 from proxyd.postgres.server_connection import Failed, Lost, ServerConnection
 from proxyd.target import Finding, Principal
@@ -52,6 +53,31 @@ class Patient:
     server: Server
     account: Account
     pools: Sequence[Pool]
+
+
+class Doctor:
+    """Examines the connections that pools serve, while they serve them."""
+
+    def __init__(self, pools: Pools, clock: IReactorTime) -> None:
+        self._pools = pools
+        self._clock = clock
+
+    async def examine(self, name: str | None = None) -> list[tuple[str, Finding]]:
+        """
+        What is found, each with its connection's name.
+
+        @param name: only this connection; None: all
+        """
+        found: list[tuple[str, Finding]] = []
+        served = self._pools.served
+        if name is not None and name not in served:
+            return [(name, Finding("connection", False, "there is none of this name"))]
+        for one in served if name is None else [name]:
+            server, account = served[one]
+            pools = [pool for pool in self._pools if pool.settings.name == one]
+            patient = Patient(server, account, pools)
+            found += [(one, finding) for finding in await examine(patient, self._clock)]
+        return found
 
 
 async def examine(patient: Patient, clock: IReactorTime) -> list[Finding]:

@@ -42,6 +42,7 @@ class Pools(Service):
         self._random = random
         self._pools: dict[tuple[str, str], Pool] = {}
         self._accounts: dict[str, Account] = {}
+        self._servers: dict[str, Server] = {}
         self._retired: dict[str, Counters] = {}
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock
@@ -60,6 +61,7 @@ class Pools(Service):
         @param accounts: the service users of the same names: L{accounts_of}
         """
         self._accounts = dict(accounts)
+        self._servers = dict(servers)
         for name in self._retired.keys() - servers.keys():
             del self._retired[name]
         for key, pool in list(self._pools.items()):
@@ -75,6 +77,11 @@ class Pools(Service):
         for server in servers.values():
             if server.connection.dsn.database is not None:
                 self.get(server, server.connection.dsn.database)
+
+    @property
+    def served(self) -> Mapping[str, tuple[Server, Account]]:
+        """The servers in use with their service users, by the connection's name."""
+        return {name: (server, self._accounts[name]) for name, server in self._servers.items()}
 
     def get(self, server: Server, database: str) -> Pool:
         """The pool of a connection at a database."""

@@ -98,8 +98,27 @@ def pool_figures(pools: Pools) -> Iterator[Figure]:
             found[pool.settings.name] = found.get(pool.settings.name, 0) + getattr(pool, word)
         for name, count in found.items():
             yield Figure(f"pool_{word}", about, count, {"connection": name})
+    yield from _age_figures(pools)
     totals = pools.totals()
     for word, (called, about) in _COUNTERS.items():
         for name, counters in totals.items():
             value = getattr(counters, word)
             yield Figure(called, about, value, {"connection": name}, only_grows=True)
+
+
+def _age_figures(pools: Pools) -> Iterator[Figure]:
+    """How old the connections and the tokens they came by are, by connection."""
+    for word, called, about, over in (
+        ("oldest", "pool_oldest_connection_seconds", "Age of the oldest connection", max),
+        ("leased_over_lifetime", "pool_leased_over_lifetime", "In use beyond their lifetime", sum),
+        ("token_age", "pool_token_age_seconds", "Age of the last token when it was used", max),
+    ):
+        found: dict[str, list[float]] = {}
+        for pool in pools:
+            found.setdefault(pool.settings.name, []).append(getattr(pool, word))
+        for name, values in found.items():
+            yield Figure(called, about, float(over(values)), {"connection": name})
+    about = "Tokens (or kept passwords) had for logins"
+    made = {pool.settings.name: pool.tokens_made for pool in pools}
+    for name, count in made.items():
+        yield Figure("pool_tokens_made", about, count, {"connection": name}, only_grows=True)

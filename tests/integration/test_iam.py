@@ -8,14 +8,16 @@ signed or for somebody else, as RDS does.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from typing import Any
 
 from twisted.trial.unittest import SkipTest, TestCase
 
-from tests.support.daemon import Daemon
+from tests.support.daemon import REPOSITORY, Daemon
 from tests.support.deadlines import wait_until
 from tests.support.fake_aws import FakeAws
 from tests.support.rds import DATABASE, SECRET_KEY, USER, Rds
@@ -226,6 +228,52 @@ class ScenarioTests(IamTestCase):
                 return client.value("SELECT 1") == "1"
         except ServerError:
             return False
+
+
+class DoctorTests(IamTestCase):
+    """C{proxyctl doctor} beside a running proxyd."""
+
+    def doctor(self, daemon: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """What it says."""
+        command = [sys.executable, "-m", "proxyd.ctl", "doctor", *arguments]
+        socket = str(daemon.folder / "api.sock")
+        return subprocess.run(
+            [*command, "--socket", socket], capture_output=True, text=True, timeout=60,
+            cwd=REPOSITORY, check=False,
+        )  # fmt: skip
+
+    def test_life(self) -> None:
+        """Good; then a clock that is off, a token that expires, a grant that is missing."""
+        rds, aws = self.rds(900), FakeAws()
+        self.addCleanup(aws.stop)
+        folder = tempfile.TemporaryDirectory(prefix="pxd")
+        self.addCleanup(folder.cleanup)
+        with rds.admin() as admin:
+            admin.query(f"GRANT rds_iam TO {USER}")
+        text = rds.configuration() + f"api: {{socket: {folder.name}/api.sock}}\n"
+        daemon = Daemon(text, variables=rds.variables() | {"AWS_ENDPOINT_URL": aws.url})
+        daemon.start()
+        self.addCleanup(daemon.remove)
+        self.addCleanup(daemon.stop)
+        os.symlink(f"{folder.name}/api.sock", daemon.folder / "api.sock")
+        self.session(daemon)
+        good = self.doctor(daemon)
+        self.assertEqual((good.returncode, good.stderr), (0, ""), good.stdout)
+        for check in ("lifetimes", "AWS credentials", "clock", "login", "rds_iam", "renewal"):
+            self.assertIn(f"{DATABASE}: {check}: ", good.stdout)
+        aws.ahead = 601
+        with rds.admin() as admin:
+            admin.query(f"REVOKE rds_iam FROM {USER}")
+        bad = self.doctor(daemon, DATABASE)
+        self.assertEqual(bad.returncode, 1)
+        self.assertIn("behind AWS's", bad.stdout)
+        self.assertIn(f'GRANT rds_iam TO "{USER}";', bad.stdout)
+        rds.change(life=-1)
+        aws.trouble = "expired"
+        bad = self.doctor(daemon)
+        self.assertIn("credentials have expired", bad.stdout)
+        self.assertIn("PAM authentication failed", bad.stdout)
+        self.assertIn("IAM token had expired", bad.stdout)
 
 
 class SecretTests(IamTestCase):

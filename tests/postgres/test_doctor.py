@@ -17,8 +17,9 @@ from proxyd.dial.direct import DirectDialer
 from proxyd.interfaces import ITokenSource
 from proxyd.net.link import Link
 from proxyd.net.resolver import Resolver
-from proxyd.postgres.doctor import Patient, examine
+from proxyd.postgres.doctor import Doctor, Patient, examine
 from proxyd.postgres.pool import Pool
+from proxyd.postgres.pools import Pools
 from proxyd.postgres.server import Account, Server
 from proxyd.target import Finding, Target
 from tests.support.database import DATABASE, SERVICE, shared_database
@@ -145,6 +146,20 @@ class ExamineTests(TestCase):
         found = await self.findings(self.patient(connection_max_idle_time=1000.0))
         self.assertTrue(found["lifetimes"].good)
         self.assertIn("never comes", found["lifetimes"].what)
+
+    async def test_all_connections(self) -> None:
+        """The doctor goes through what the pools serve, or one of it; a name of none is told."""
+        patient = self.patient(min_idle_connections=0)
+        pools = Pools(reactor, lambda: 0.0)
+        self.addCleanup(pools.stopService)
+        pools.serve({DATABASE: patient.server}, {DATABASE: patient.account})
+        doctor = Doctor(pools, reactor)
+        for name in (None, DATABASE):
+            found = await doctor.examine(name)
+            self.assertEqual({one for one, _ in found}, {DATABASE})
+            self.assertIn("renewal", [finding.check for _, finding in found])
+        ((name, finding),) = await doctor.examine("nobody")
+        self.assertEqual((name, finding.good), ("nobody", False))
 
     async def test_renewal(self) -> None:
         """Whether connections are closed in time: too early to say, seen, and not done."""

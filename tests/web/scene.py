@@ -39,7 +39,7 @@ from proxyd.rules.patterns import pattern
 from proxyd.rules.routes import Rule, Rules
 from proxyd.store.memory import MemoryStore
 from proxyd.store.seal import Seal
-from proxyd.target import Principal
+from proxyd.target import Finding, Principal
 from proxyd.web.api import Api
 from proxyd.web.guard import Guard
 from proxyd.web.local_socket import is_ours
@@ -48,6 +48,7 @@ from proxyd.web.openapi import described
 from proxyd.web.operations import Place
 from proxyd.web.resources.agents import AgentsResource
 from proxyd.web.resources.databases import Databases
+from proxyd.web.resources.doctor import DoctorResource
 from proxyd.web.resources.health import Health
 from proxyd.web.resources.proxies import ProxiesResource
 from proxyd.web.resources.proxy import Proxy
@@ -174,6 +175,7 @@ class ApiTestCase(TestCase):
         self.addCleanup(folder.cleanup)
         self.path = str(Path(folder.name) / "api.sock")
         self.operations = FakeOperations()
+        self.findings = [("orders", Finding("login", True, "the server takes it"))]
         self.sessions = FakeSessions()
         self.metrics = Metrics(lambda: [Figure("sessions", "Live sessions", 2.0)])
         resources = await self.made_resources()
@@ -231,7 +233,12 @@ class ApiTestCase(TestCase):
             TokensResource(self.tokens, reactor),
             AgentsResource(self.agents, lambda: "sha256:00"),
             ProxiesResource(self.proxies),
+            DoctorResource(self.examine),
         ]
+
+    async def examine(self, name: str | None) -> list[tuple[str, Finding]]:
+        """What the doctor finds."""
+        return [one for one in self.findings if name in (None, one[0])]
 
     def lets_in(self, user: int) -> bool:
         """Whether the UNIX socket is for this user."""

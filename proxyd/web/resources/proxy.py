@@ -49,6 +49,10 @@ STATUS = closed(
                     "connection": said(),
                     "database": said(),
                     "last_error": said("Why the last server connection could not be opened"),
+                    "oldest_seconds": number("Age of the oldest connection"),
+                    "leased_over_lifetime": whole("In use though their lifetime is over"),
+                    "tokens_made": whole("Tokens, or kept passwords, that logins were made with"),
+                    "token_age_seconds": number("Age of the last one when it was used"),
                     **{name: whole(about) for name, about in _COUNTS.items()},
                 }
             )
