@@ -24,6 +24,7 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 from urllib.parse import quote
 
+from demo.agent import Reverse, open_reverse, start_agent, stop_agent
 from demo.binaries import NoServer
 from demo.cluster import Cluster, ClusterError
 from demo.ground import account_for, reachable_folder
@@ -39,6 +40,9 @@ LISTEN_PORT = 6432
 SERVER_PORT = 15432
 API_PORT = 8080
 SOCKS_PORT = 1080
+AGENTS_PORT = 8443
+# Where the reverse port is; no file names it.
+REVERSE_PORT = 13389
 READY_SECONDS = 60.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -61,6 +65,8 @@ class Plan:
     @param lines: shell lines that a person can paste
     @param api: the port of the API
     @param socks: that of SOCKS5
+    @param reverse: the ports of the demo's agent
+    @param through: the line for its reverse port
     @param psql: the command for the line with a token; None: there is none
     """
 
@@ -69,7 +75,28 @@ class Plan:
     lines: tuple[str, ...]
     api: int
     socks: int
+    reverse: Reverse
+    through: str
     psql: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """
+    The ports on loopback, free when they were looked for.
+
+    @param listen: of PostgreSQL's clients
+    @param api: of the API
+    @param socks: of SOCKS5
+    @param agents: of agents
+    @param reverse: of users of the demo's agent
+    """
+
+    listen: int
+    api: int
+    socks: int
+    agents: int
+    reverse: int
 
 
 class Stop:
@@ -110,14 +137,14 @@ def main() -> int:
         with ExitStack() as until_the_end:
             folder.mkdir(parents=True, exist_ok=True)
             _hold(folder, until_the_end)
-            listen, api = port_or_free(HOST, LISTEN_PORT), port_or_free(HOST, API_PORT)
-            socks = port_or_free(HOST, SOCKS_PORT)
+            wanted = (LISTEN_PORT, API_PORT, SOCKS_PORT, AGENTS_PORT, REVERSE_PORT)
+            ports = Ports(*(port_or_free(HOST, port) for port in wanted))
             if _server_is_given():
-                plan = plan_for_given(folder, listen, api, socks, _variables())
+                plan = plan_for_given(folder, ports, _variables())
             else:
-                plan = _plan_with_own_server(folder, listen, api, socks, until_the_end)
+                plan = _plan_with_own_server(folder, ports, until_the_end)
             runtime = until_the_end.enter_context(TemporaryDirectory(prefix="proxyd-demo-"))
-            return _serve(plan, listen, folder, Path(runtime), stop)
+            return _serve(plan, ports.listen, folder, Path(runtime), stop, until_the_end)
     except Stopped:
         return 0
     except CallFailed as error:
@@ -128,15 +155,10 @@ def main() -> int:
         return 1
 
 
-def plan_for_given(
-    folder: Path, listen: int, api: int, socks: int, variables: Mapping[str, str]
-) -> Plan:
+def plan_for_given(folder: Path, ports: Ports, variables: Mapping[str, str]) -> Plan:
     """
     What to start with when there is a PostgreSQL already, named by variables.
 
-    @param listen: the port on loopback that clients will find
-    @param api: that of the API
-    @param socks: that of SOCKS5
     @param variables: C{DB_HOST} (with its port, or none), C{GPRXY_USER}, C{GPRXY_PASS}
     @raise DemoError: one that is needed is missing
     """
@@ -146,27 +168,39 @@ def plan_for_given(
     server = variables.get("DB_HOST") or f"{HOST}:5432"
     configuration = folder / "given.yaml"
     configuration.write_text(
-        f'postgres:\n  listen: ["{HOST}:{listen}"]\n'
+        f'postgres:\n  listen: ["{HOST}:{ports.listen}"]\n'
         f"connections:\n  default:\n    dsn: postgresql://{quote(user, safe='')}@{server}/\n"
         "    password: env:GPRXY_PASS\n    auth: backend\n"
-        f'api:\n  listen: ["{HOST}:{api}"]\n'
-        f'socks5:\n  listen: ["{HOST}:{socks}"]\n  pac: true\n'
+        f'api:\n  listen: ["{HOST}:{ports.api}"]\n'
+        f'socks5:\n  listen: ["{HOST}:{ports.socks}"]\n  pac: true\n'
+        f'agents:\n  listen: ["{HOST}:{ports.agents}"]\n'
         'routes:\n  - {match: [localhost, "127.0.0.0/8"], upstream: direct}\n'
     )
-    url = f"postgresql://{quote(user, safe='')}@{HOST}:{listen}/postgres"
+    url = f"postgresql://{quote(user, safe='')}@{HOST}:{ports.listen}/postgres"
     line = f'PGPASSWORD="$GPRXY_PASS" {_psql(None)} {shlex.quote(url)}'
-    return Plan(configuration, {"GPRXY_PASS": variables["GPRXY_PASS"]}, (line,), api, socks)
+    secret = {"GPRXY_PASS": variables["GPRXY_PASS"]}
+    reverse = Reverse(ports.agents, ports.reverse, ports.api)
+    through = f"curl http://{HOST}:{ports.reverse}/healthz"
+    return Plan(configuration, secret, (line,), ports.api, ports.socks, reverse, through)
 
 
-def example_with_ports(listen: int, server: int, api: int, socks: int) -> str:
+def example_with_ports(ports: Ports, server: int) -> str:
     """
     The text of C{examples/demo.yaml} with these ports in place of its own.
+
+    @param server: that of PostgreSQL itself
 
     @raise DemoError: the example no longer names the ports it is known for
     """
     text = EXAMPLE.read_text()
-    ports = {LISTEN_PORT: listen, SERVER_PORT: server, API_PORT: api, SOCKS_PORT: socks}
-    for old, new in ports.items():
+    known = {
+        LISTEN_PORT: ports.listen,
+        SERVER_PORT: server,
+        API_PORT: ports.api,
+        SOCKS_PORT: ports.socks,
+        AGENTS_PORT: ports.agents,
+    }
+    for old, new in known.items():
         named = f"{HOST}:{old}"
         if text.count(named) != 1:
             raise DemoError(f"{EXAMPLE} does not name {named} just once")
@@ -174,9 +208,7 @@ def example_with_ports(listen: int, server: int, api: int, socks: int) -> str:
     return text
 
 
-def _plan_with_own_server(
-    folder: Path, listen: int, api: int, socks: int, until_the_end: ExitStack
-) -> Plan:
+def _plan_with_own_server(folder: Path, ports: Ports, until_the_end: ExitStack) -> Plan:
     """Start a PostgreSQL of our own, with the shop in it."""
     ground = reachable_folder(folder / "postgres", account_for(os.getuid()))
     if not (ground / "data").exists():
@@ -188,21 +220,26 @@ def _plan_with_own_server(
     passwords = passwords_in(folder)
     lay_out(cluster, passwords)
     configuration = EXAMPLE
-    ports = (listen, cluster.port, api, socks)
-    if ports != (LISTEN_PORT, SERVER_PORT, API_PORT, SOCKS_PORT):
+    text = example_with_ports(ports, cluster.port)
+    if text != EXAMPLE.read_text():
         configuration = folder / EXAMPLE.name
-        configuration.write_text(example_with_ports(*ports))
-    url = f"postgresql://{PERSON}:{passwords.person}@{HOST}:{listen}/{DATABASE}"
+        configuration.write_text(text)
+    person = f"postgresql://{PERSON}:{passwords.person}@{HOST}"
+    url = f"{person}:{ports.listen}/{DATABASE}"
     psql = _psql(cluster.binaries)
+    reverse = Reverse(ports.agents, ports.reverse, cluster.port)
+    through = f'{psql} "{person}:{ports.reverse}/{DATABASE}" -c "SELECT count(*) FROM customers"'
     lines = (
         f'{psql} "{url}"',
         f'{psql} "{url}" -c "SELECT * FROM sales ORDER BY turnover DESC"',
     )
     secret = {"PROXYD_DEMO_PASSWORD": passwords.service}
-    return Plan(configuration, secret, lines, api, socks, psql)
+    return Plan(configuration, secret, lines, ports.api, ports.socks, reverse, through, psql)
 
 
-def _serve(plan: Plan, listen: int, folder: Path, runtime: Path, stop: Stop) -> int:
+def _serve(
+    plan: Plan, listen: int, folder: Path, runtime: Path, stop: Stop, until_the_end: ExitStack
+) -> int:
     """
     Start proxyd, print the lines when it is there, and wait for its end.
 
@@ -232,6 +269,7 @@ def _serve(plan: Plan, listen: int, folder: Path, runtime: Path, stop: Stop) -> 
         daemon.send_signal(signal.SIGTERM)
     try:
         if wait_until_ready((HOST, listen), lambda: daemon.poll() is None, READY_SECONDS):
+            _start_agent(plan, runtime, path, until_the_end)
             _invite(plan, state, runtime)
         elif daemon.poll() is None and not stop.asked:
             raise DemoError(f"proxyd did not answer on {HOST}:{listen} in {READY_SECONDS:.0f} s")
@@ -244,6 +282,13 @@ def _serve(plan: Plan, listen: int, folder: Path, runtime: Path, stop: Stop) -> 
     if stop.asked:
         return 0
     return code if code >= 0 else 128 - code
+
+
+def _start_agent(plan: Plan, runtime: Path, path: str, until_the_end: ExitStack) -> None:
+    client = Client(Where(socket=str(runtime / "api.sock")), {})
+    token = open_reverse(client, HOST, plan.reverse)
+    agent = start_agent(token, HOST, plan.reverse, {"PYTHONPATH": path})
+    until_the_end.callback(stop_agent, agent)
 
 
 def _invite(plan: Plan, state: Path, runtime: Path) -> None:
@@ -263,6 +308,7 @@ def _api_lines(plan: Plan, state: Path, runtime: Path) -> list[str]:
         f'curl -H "Authorization: Bearer $(cat {token})" {url}/api/docker/proxy',
         f"{proxyctl} status --socket {path}",
         f"curl --socks5-hostname {HOST}:{plan.socks} http://localhost:{plan.api}/healthz",
+        plan.through,
     ]
     if plan.psql is not None:
         body = {"database_id": DATABASE, "ttl": "12h", "label": "make run"}

@@ -22,12 +22,13 @@ from twisted.trial.unittest import TestCase
 
 from demo.binaries import find_on_machine
 from demo.ground import account_for, make_temporary
-from demo.run import DemoError, example_with_ports, plan_for_given
+from demo.run import DemoError, Ports, example_with_ports, plan_for_given
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 UP_SECONDS = 90.0
 SECONDS = 60.0
 LAST_LINE = "Ctrl-C stops everything"
+PORTS = Ports(7777, 8888, 9999, 8443, 13389)
 
 if not Path("/proc/self/stat").exists():
     MISSING: str | None = "needs /proc to see what is left running"
@@ -170,7 +171,7 @@ class DemoTests(TestCase):
         """Every printed line works; Ctrl-C leaves nothing; the second start has the data."""
         demo = self.start()
         await demo.says(LAST_LINE)
-        self.assertGreaterEqual(len(family(demo.pid)), 3, "demo, proxyd and PostgreSQL")
+        self.assertGreaterEqual(len(family(demo.pid)), 4, "demo, proxyd, its agent, PostgreSQL")
         question = "SELECT 'customers', count(*) FROM customers;\n"
         answers = [await self.paste(line, question) for line in demo.lines]
         self.assertRegex(answers[0], r"customers +\| +8")
@@ -181,7 +182,8 @@ class DemoTests(TestCase):
         self.assertRegex(answers[4], "^proxyd .* is ready")
         self.assertIn("--socks5-hostname", demo.lines[5])
         self.assertIn("ok", answers[5])
-        self.assertEqual(len(answers), 6)
+        self.assertRegex(answers[6], r"\n +8\n")
+        self.assertEqual(len(answers), 7)
         insert = "INSERT INTO customers (name, city) VALUES ('Radia', 'Seattle');\n"
         self.assertIn("INSERT 0 1", await self.paste(demo.lines[0], insert))
         await self.end_and_see(demo, signal.SIGINT)
@@ -190,6 +192,7 @@ class DemoTests(TestCase):
         await again.says(LAST_LINE)
         kept = await self.paste(again.lines[0], "SELECT city FROM customers WHERE name = 'Radia';")
         self.assertIn("Seattle", kept)
+        self.assertRegex(await self.paste(again.lines[6], ""), r"\n +9\n")
         await self.end_and_see(again, signal.SIGTERM)
 
     async def test_stopped_on_the_way_up(self) -> None:
@@ -235,13 +238,13 @@ class PlanTests(TestCase):
 
     def test_ports(self) -> None:
         """Taken ports are replaced in the example, and nothing else."""
-        changed = example_with_ports(1111, 2222, 3333, 4444)
+        changed = example_with_ports(Ports(1111, 3333, 4444, 5555, 6666), 2222)
         self.assertIn('"127.0.0.1:1111"', changed)
         self.assertIn('"127.0.0.1:3333"', changed)
         self.assertIn("@127.0.0.1:2222/shop", changed)
         back = (
             changed.replace(":1111", ":6432").replace(":2222", ":15432")
-            .replace(":3333", ":8080").replace(":4444", ":1080")
+            .replace(":3333", ":8080").replace(":4444", ":1080").replace(":5555", ":8443")
         )  # fmt: skip
         self.assertEqual(back, (CHECKOUT / "examples" / "demo.yaml").read_text())
 
@@ -250,7 +253,7 @@ class PlanTests(TestCase):
         folder = Path(self.mktemp())
         folder.mkdir()
         variables = {"DB_HOST": "db.internal:5433", "GPRXY_USER": "svc@x", "GPRXY_PASS": "hush"}
-        plan = plan_for_given(folder, 7777, 8888, 9999, variables)
+        plan = plan_for_given(folder, PORTS, variables)
         written = plan.configuration.read_text()
         self.assertIn("postgresql://svc%40x@db.internal:5433/", written)
         self.assertIn("127.0.0.1:7777", plan.lines[0])
@@ -258,7 +261,5 @@ class PlanTests(TestCase):
 
     def test_given_server_without_a_user(self) -> None:
         """A server without a user to log in as is refused by the names of what is missing."""
-        error = self.assertRaises(
-            DemoError, plan_for_given, Path(), 7777, 8888, 9999, {"DB_HOST": "db"}
-        )
+        error = self.assertRaises(DemoError, plan_for_given, Path(), PORTS, {"DB_HOST": "db"})
         self.assertIn("GPRXY_USER", str(error))
