@@ -22,7 +22,7 @@ from proxyd.postgres.admission import Term
 from proxyd.postgres.answers import Fatal, lost_server, shutdown
 from proxyd.postgres.cancel import SHORT_KEY
 from proxyd.postgres.departure import Departure
-from proxyd.postgres.farewell import Farewell, needed, within_message
+from proxyd.postgres.farewell import Farewell, can_be_told, within_message
 from proxyd.postgres.leasing import Leasing, State
 from proxyd.postgres.pool import Pool
 from proxyd.postgres.settings import Greeting, Settings, retold
@@ -295,9 +295,9 @@ class ClientSession(Leasing):
         The message under way is finished where that is possible in this time,
         so that the client can read why; a client that does not read is cut off.
         """
-        if self.state is State.CLOSED or not needed(self.end, self._lease):
+        if not can_be_told(self._lease):
             self.kill(reason)
-        else:
+        elif self.state is not State.CLOSED:
             self._close(reason, shutdown(reason).encode(), slowly=True)
 
     def cancel(self) -> Deferred[None]:

@@ -43,16 +43,19 @@ class Farewell:
         self._lease = lease
         self._words = words
         self._give_back = give_back
-        self._over = over
+        self._over: Callable[[Farewell], object] | None = over
         self._left = 0 if lease is None else lease.flow.server.left
         self._call: IDelayedCall | None = None
 
     def begin(self, clock: IReactorTime, seconds: float) -> None:
         """Go on for so many seconds at most."""
-        self._call = clock.callLater(seconds, self._too_late)
         lease = self._lease
         if lease is None or lease.server.end.closed or self._end.closed:
             self._last_words()
+        if self._over is None:
+            return
+        self._call = clock.callLater(seconds, self._too_late)
+        if lease is None or self._lease is None:
             return
         lease.flow.doubt = lease.flow.doubt or "a session was ended within a message"
         self._end.talk(self)
@@ -123,7 +126,9 @@ class Farewell:
     def _done(self) -> None:
         if self._call is not None and self._call.active():
             self._call.cancel()
-        self._over(self)
+        over, self._over = self._over, None
+        if over is not None:
+            over(self)
 
 
 def within_message(lease: Lease | None) -> bool:
@@ -131,8 +136,6 @@ def within_message(lease: Lease | None) -> bool:
     return lease is not None and lease.flow.server.left > 0 and not lease.server.end.closed
 
 
-def needed(end: End, lease: Lease | None) -> bool:
-    """Whether a client can't be told at once why its session ends."""
-    if lease is not None and lease.flow.server.stopped:
-        return False  # it never can
-    return bool(end.pending) or within_message(lease)
+def can_be_told(lease: Lease | None) -> bool:
+    """Whether a message border is ahead, where a client can be told why its session ends."""
+    return lease is None or not lease.flow.server.stopped
