@@ -162,6 +162,10 @@ class Ways(Room):
             keys,
         )
 
+    def fixed(self, config: Config) -> Mapping[str, object]:
+        """Whether there is a SOCKS5 listener at all: a reload opens none."""
+        return {"socks5": config.socks5 is not None}
+
     def resources(self) -> Sequence[Resource]:
         """Which way a target goes."""
         return (RoutesResource(self.router),)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from socket import AF_INET, AF_INET6
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import (
@@ -26,13 +27,15 @@ from proxyd.dial.direct import DirectDialer
 from proxyd.errors import DialError, DialFailure
 from proxyd.interfaces import IRouter, IUpstream, Passage
 from proxyd.net.own_addresses import OwnAddresses
-from proxyd.net.resolver import Address, Resolver, literal
+from proxyd.net.resolver import Address, Resolver
 from proxyd.rules.hosts import BadHost, Host, host_of, plain
 from proxyd.rules.routes import DIRECT, Decision, Rules
 from proxyd.target import Principal, Target
 
 GLANCE = 5.0
 """Seconds after which a name is judged without its addresses, where they only might matter."""
+
+FAMILIES = {4: AF_INET, 6: AF_INET6}
 
 _TRY_NEXT = (
     DialFailure.REFUSED,
@@ -149,8 +152,7 @@ class Router:
             if host.address is not None or upstream.resolves != "local":
                 return succeed(self._through(upstream, decision, host, port, principal, ()))
         elif host.address is not None:
-            own = literal(str(host.address), port)
-            assert own is not None
+            own = Address(FAMILIES[host.address.version], str(host.address), port)
             return succeed(self._directly(decision, target, (own,)))
         pin = partial(self._pinned, rules, decision, upstream, host, target, principal)
         if addresses:

@@ -108,14 +108,21 @@ class Decision:
 
     @param way: the name of an upstream, or L{DIRECT}; None: denied
     @param rule: which rule said so; None: the default, or a denial of our own
-    @param why: one clause that tells it to a person
+    @param said: why, where no rule says it
     @param pattern: what of the rule matched
     """
 
     way: str | None
     rule: Rule | None
-    why: str
+    said: str = ""
     pattern: Pattern | None = field(default=None, compare=False)
+
+    @property
+    def why(self) -> str:
+        """One clause that tells it to a person."""
+        if self.rule is None:
+            return self.said
+        return f"{self.rule} {'denies it' if self.way is None else 'matches'}"
 
 
 class Rules:
@@ -195,8 +202,7 @@ class Rules:
             if rule.concerns(port, user):
                 found = rule.matching(host, port, seen)
                 if found is not None:
-                    verb = "denies it" if rule.way is None else "matches"
-                    return Decision(rule.way, rule, f"{rule} {verb}", found)
+                    return Decision(rule.way, rule, "", found)
         if self.default is None:
             return Decision(None, None, "no route matches, and the default is to deny")
         return Decision(self.default, None, "no route matches: the default")

@@ -364,4 +364,6 @@ class Work:
 
 def _shown(text: str) -> str:
     """A host as a client wrote it, printable."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -60,6 +60,11 @@ class WaysTests(DaemonTestCase):
         self.reload(daemon, config)
         self.assertEqual(list(daemon.ways.router.upstreams), ["jump"])
 
+    def test_listener_waits(self) -> None:
+        """A reload that adds or drops the SOCKS5 section says that it waits for the next start."""
+        ways = self.serving(configuration()).ways
+        self.assertEqual(ways.fixed(configuration()), {"socks5": False})
+
     def test_dialer(self) -> None:
         """A connection's servers are reached by its C{via}, or as the routes say."""
         ways = self.serving(configuration(upstreams={"jump": JUMP})).ways

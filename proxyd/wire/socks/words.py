@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum, unique
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
 from typing import Protocol
 
 from proxyd.errors import ProtocolError
@@ -134,13 +135,18 @@ def packed_address(host: str, port: int) -> bytes:
 
     @param host: an IP address in text, without zone, or a name of at most 255 bytes
     """
+    return _packed_host(host) + port.to_bytes(2, "big")
+
+
+@lru_cache(maxsize=256)
+def _packed_host(host: str) -> bytes:
+    """Type and address; kept, since our own end's address is told in every reply."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:
         name = host.encode("utf-8", "surrogateescape")[:255]
-        return bytes((3, len(name))) + name + port.to_bytes(2, "big")
-    kind = 1 if address.version == 4 else 4
-    return bytes((kind,)) + address.packed + port.to_bytes(2, "big")
+        return bytes((3, len(name))) + name
+    return bytes((1 if address.version == 4 else 4,)) + address.packed
 
 
 def read_address(data: bytes | bytearray | memoryview, start: int) -> tuple[str, int, int] | None:
@@ -166,5 +172,5 @@ def read_address(data: bytes | bytearray | memoryview, start: int) -> tuple[str,
     if kind == 3:
         host = raw.decode("utf-8", "surrogateescape")
     else:
-        host = str(IPv4Address(raw) if kind == 1 else IPv6Address(raw))
+        host = "%d.%d.%d.%d" % tuple(raw) if kind == 1 else str(IPv6Address(raw))  # noqa: UP031
     return host, int.from_bytes(data[end - 2 : end], "big"), end
