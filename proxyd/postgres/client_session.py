@@ -257,9 +257,11 @@ class ClientSession(Leasing):
     def _look_at_rest(self) -> None:
         """Between two transactions: end a session that is to end, put back what was reset."""
         lease = self._lease
-        if lease is None or not lease.flow.at_rest:
+        if lease is None:
             return
-        if self._ending is not None:
+        if not lease.flow.at_rest:
+            lease.flow.look_again()
+        elif self._ending is not None:
             self.fail(self._ending)
         elif lease.was_reset:
             self.end.part(self)

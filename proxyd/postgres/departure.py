@@ -82,6 +82,7 @@ class Departure:
             return True
         if flow.doubt:
             self._hand_over()
+        flow.look_again()
         return False
 
     def stop(self) -> None:

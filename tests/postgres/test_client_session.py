@@ -15,7 +15,7 @@ from proxyd.postgres.pools import accounts_of
 from proxyd.postgres.settings import Settings, greet
 from proxyd.target import Target
 from tests.postgres.client import Client, until
-from tests.postgres.fakeserver import complete, error, ready
+from tests.postgres.fakeserver import complete, error, message, ready, text
 from tests.postgres.scene import ANN, pair
 from tests.postgres.sessions import SessionTestCase
 from tests.support import pgbytes
@@ -236,6 +236,23 @@ class EndTests(SessionTestCase):
         drained = self.listener.drain()
         backend.wake(complete("SELECT 1"))
         self.assertEqual(await client.trace("$"), "CZE[57P01]")
+        await drained
+
+    async def test_drain_within_a_notification(self) -> None:
+        """A client at rest that has had half a notification gets the rest, and goes then."""
+        self.begin()
+        client = await self.entered()
+        self.assertEqual(await self.asked(client, "one"), "TDCZ")
+        (backend,) = self.fake.backends
+        news = message(b"A", b"\0\0\0\1" + text("news") + text("it rains"))
+        backend.write(news[:7])
+        self.assertEqual(await client.bytes(7), news[:7])
+        assert self.listener is not None
+        drained = self.listener.drain()
+        self.assertFalse(drained.called)
+        backend.write(news[7:])
+        self.assertEqual(await client.bytes(len(news) - 7), news[7:])
+        self.assertEqual(await client.trace("$"), "E[57P01]")
         await drained
 
     async def test_kill(self) -> None:

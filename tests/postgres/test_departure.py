@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxyd.postgres.leasing import State
 from tests.postgres.client import Client, until
-from tests.postgres.fakeserver import complete, message, ready, row
+from tests.postgres.fakeserver import complete, message, ready, row, text
 from tests.postgres.sessions import SessionTestCase
 from tests.support import pgbytes
 
@@ -33,6 +33,24 @@ class LeavingTests(SessionTestCase):
         self.assertTrue((await client.trace("$")).endswith("TDCZ"))
         self.assertEqual(self.fake.cancels, [])
         await self.at_peace()
+
+    async def test_goodbye_within_a_notification(self) -> None:
+        """A notification that has half come holds nobody up once the rest is there."""
+        self.begin()
+        client = await self.entered()
+        self.assertEqual(await self.asked(client, "one"), "TDCZ")
+        (backend,) = self.fake.backends
+        news = message(b"A", b"\0\0\0\1" + text("news") + text("it rains"))
+        for part in (news[:7], news[7:-1]):
+            backend.write(part)
+            self.assertEqual(await client.bytes(len(part)), part)
+            if part == news[:7]:
+                client.send(pgbytes.TERMINATE)
+                await until(lambda: self.state() is State.LEAVING, "the end to be seen")
+        backend.write(news[-1:])
+        self.assertEqual(await client.bytes(2), news[-1:])
+        await self.at_peace()
+        self.assertEqual(backend.queries, ["one", "DISCARD ALL"])
 
     async def test_goodbye_behind_a_copy(self) -> None:
         """A COPY that the client has ended is finished, though its answer was still to come."""

@@ -177,6 +177,16 @@ class Flow:
         """Whether the server, once reset, may serve somebody else."""
         return not self.doubt and self.at_rest
 
+    def look_again(self) -> None:
+        """
+        Alert after the next chunk, where only the end of a message keeps the server from rest.
+
+        It is one that comes by itself (a notification), so that no ReadyForQuery
+        is to come behind it that would alert.
+        """
+        if self.answered and not self.server.at_border:
+            self.alert = True
+
     def _stopped(self) -> None:
         """One side's scan stopped: the client said goodbye, or one broke the protocol."""
         if self.server.stopped:

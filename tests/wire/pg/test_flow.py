@@ -463,6 +463,21 @@ class FlowTests(SynchronousTestCase):
         line.all(query("ok"))
         self.assertTrue(line.flow.alert)
 
+    def test_look_again(self) -> None:
+        """Who waits for rest is alerted when a message that comes by itself is whole."""
+        line = Line()
+        line.all(query("ok"))
+        news = message("A", bytes(20))
+        for chunk, wanted in ((news[:9], True), (news[9:], False), (news, False)):
+            line.flow.server.scan(chunk, len(chunk))
+            line.flow.look_again()
+            self.assertEqual((line.flow.alert, line.flow.at_rest), (wanted, not wanted))
+            line.flow.alert = False
+        line.client_sends(query("ok"), 1000)
+        line.flow.server.scan(news[:9], 9)
+        line.flow.look_again()
+        self.assertFalse(line.flow.alert, "ReadyForQuery will")
+
     def test_repr(self) -> None:
         """It shows what is owed, and no data."""
         line = Line()
