@@ -94,7 +94,7 @@ class Channels(SSHService):
         self._asked: deque[float] = deque()
         self._turns: deque[SshStream] = deque()
         self._coming = b""
-        self._came: list[bytes] = []
+        self._came: list[memoryview] = []
         self._full = False
         self._held = False
 
@@ -182,7 +182,8 @@ class Channels(SSHService):
         if number != self._coming:
             self.deliver()
             self._coming = number
-        self._came.append(packet[start:end])
+        # A view: what came in a row is copied once, when it is put together.
+        self._came.append(memoryview(packet)[start:end])
 
     def deliver(self) -> None:
         """
@@ -195,7 +196,7 @@ class Channels(SSHService):
         came, self._came = self._came, []
         stream = self._streams.get(int.from_bytes(self._coming, "big"))
         self._coming = b""
-        data = came[0] if len(came) == 1 else b"".join(came)
+        data = b"".join(came)
         if stream is not None and not stream.data_received(data):
             raise ProtocolError("data beyond the window of its channel")
 

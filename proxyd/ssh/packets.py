@@ -147,15 +147,16 @@ class PacketTransport(SSHClientTransport):
     def dataReceived(self, data: bytes) -> None:
         """Take packets apart, and hand each on."""
         self.heard()
-        if self._rest:
-            data = self._rest + data
         start = 0
         if not self.gotVersion:
+            data = self._rest + data
             start = self._read_version(data)
             if not start:
                 self._rest = data
                 return
         try:
+            if self._rest and start == 0:
+                data, start = self._complete(data)
             start = self._take_packets(data, start)
         except ProtocolError as problem:
             self.broken(str(problem))
@@ -165,6 +166,22 @@ class PacketTransport(SSHClientTransport):
             self.broken("a malformed message")
         else:
             self._rest = data[start:]
+
+    def _complete(self, data: bytes) -> tuple[bytes, int]:
+        """
+        Take the packet that began in what came before.
+
+        Only that is put together, not all that came after it.
+
+        @return: what is to be looked at, and from where
+        """
+        rest = self._rest
+        size = self._opener.size(rest, 0, len(rest))
+        missing = size - len(rest)
+        if not 0 < missing <= len(data):
+            return rest + data, 0
+        self._take_packets(rest + data[:missing], 0)
+        return data, missing
 
     def _take_packets(self, data: bytes, start: int) -> int:
         """Hand on all packets that are whole; gives where the rest begins."""

@@ -62,6 +62,13 @@ class Opener(Protocol):
         @raise ProtocolError: this is no packet, or somebody has changed it
         """
 
+    def size(self, data: bytes, start: int, end: int) -> int:
+        """
+        How long the packet is of which L{take} has just said that it is not whole.
+
+        @return: bytes, all told; nought while that can't be known
+        """
+
 
 class Protection:
     """
@@ -183,6 +190,10 @@ class GcmOpener:
         except InvalidTag:
             raise ProtocolError("a packet was changed on its way") from None
 
+    def size(self, data: bytes, start: int, end: int) -> int:
+        """See L{Opener.size}."""
+        return _clear_size(data, start, end, GCM_TAG)
+
 
 class CtrSealer:
     """
@@ -246,6 +257,10 @@ class EtmOpener:
             raise ProtocolError("a packet was changed on its way")
         return self._decrypt(view[body:tag]), stop
 
+    def size(self, data: bytes, start: int, end: int) -> int:
+        """See L{Opener.size}."""
+        return _clear_size(data, start, end, self._tag)
+
 
 class CtrOpener:
     """AES-CTR with a MAC over the plain packet, whose length is encrypted too."""
@@ -283,6 +298,11 @@ class CtrOpener:
             raise ProtocolError("a packet was changed on its way")
         return packet, stop
 
+    def size(self, data: bytes, start: int, end: int) -> int:
+        """See L{Opener.size}."""
+        first = self._first
+        return 4 + int.from_bytes(first[:4], "big") + self._tag if first else 0
+
 
 class PlainSealer:
     """Before the first keys."""
@@ -312,3 +332,12 @@ class PlainOpener:
             raise ProtocolError(f"a packet of {length} bytes")
         stop = start + 4 + length
         return (data[start:stop], stop) if stop <= end else None
+
+    def size(self, data: bytes, start: int, end: int) -> int:
+        """See L{Opener.size}."""
+        return _clear_size(data, start, end, 0)
+
+
+def _clear_size(data: bytes, start: int, end: int, tag: int) -> int:
+    """The length of a packet whose length is in clear."""
+    return 4 + int.from_bytes(data[start : start + 4], "big") + tag if end - start >= 4 else 0
