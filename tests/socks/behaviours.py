@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from tests.net.peers import exchange
 from tests.socks.scene import Targets, connect, reply, request, take, through
 
-SHORT = 1.5
+SHORT = 10.0
 """Seconds after which a server that has said nothing has said nothing; a good one never waits."""
 
 
@@ -86,7 +86,7 @@ def fragmented(place: Place) -> str:
 def coalesced(place: Place) -> str:
     """Greeting and request in one write."""
     with connect(place.port) as sock:
-        sock.settimeout(SHORT * 4)
+        sock.settimeout(SHORT)
         sock.sendall(b"\5\1\0" + request("127.0.0.1", place.targets.port))
         try:
             if take(sock, 2) != b"\5\0":
@@ -100,7 +100,7 @@ def coalesced(place: Place) -> str:
 def early(place: Place) -> str:
     """The target's first bytes in the same write as the request."""
     with connect(place.port) as sock:
-        sock.settimeout(SHORT * 4)
+        sock.settimeout(SHORT)
         sock.sendall(b"\5\1\0")
         take(sock, 2)
         sock.sendall(request("127.0.0.1", place.targets.port) + b"Ehello")
@@ -171,7 +171,7 @@ def _code(code: int) -> str:
 def _answer(place: Place, data: bytes) -> str:
     """The code of the answer to such a request."""
     with connect(place.port) as sock:
-        sock.settimeout(SHORT * 4)
+        sock.settimeout(SHORT)
         sock.sendall(b"\5\1\0")
         take(sock, 2)
         sock.sendall(data)
@@ -210,7 +210,7 @@ def a_path(place: Place) -> str:
 
 def _greeted(port: int, methods: bytes) -> str:
     with connect(port) as sock:
-        sock.settimeout(SHORT * 4)
+        sock.settimeout(SHORT)
         sock.sendall(bytes((5, len(methods))) + methods)
         try:
             answer = take(sock, 2)
@@ -296,7 +296,7 @@ def half_close_down(place: Place) -> str:
             sock.shutdown(socket.SHUT_WR)
         except OSError:
             return "LOST"
-        for _ in range(200):
+        for _ in range(1000):
             if len(place.targets.after) > before:
                 break
             select.select([], [], [], 0.01)
@@ -310,7 +310,7 @@ def target_reset(place: Place) -> str:
         if code:
             return str(code)
         sock.sendall(b"R")
-        return _end_of(sock, SHORT * 4)
+        return _end_of(sock, SHORT)
 
 
 def client_reset(place: Place) -> str:
@@ -323,7 +323,7 @@ def client_reset(place: Place) -> str:
     take(sock, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
-    for _ in range(300):
+    for _ in range(1000):
         if len(place.targets.endings) > before:
             return place.targets.endings[before]
         select.select([], [], [], 0.01)
@@ -357,7 +357,7 @@ def socks4a(place: Place) -> str:
 
 def _socks4(place: Place, data: bytes) -> str:
     with connect(place.port) as sock:
-        sock.settimeout(SHORT * 4)
+        sock.settimeout(SHORT)
         sock.sendall(data)
         try:
             answer = take(sock, 8)
@@ -389,7 +389,7 @@ def http_login(place: Place) -> str:
 
 def _http(place: Place, port: int, target: int, field: str = "") -> str:
     with connect(port) as sock:
-        sock.settimeout(SHORT * 4)
+        sock.settimeout(SHORT)
         sock.sendall(f"CONNECT 127.0.0.1:{target} HTTP/1.1\r\n{field}\r\n".encode())
         answer = b""
         try:
@@ -413,7 +413,7 @@ def udp(place: Place) -> str:
         target.bind(("127.0.0.1", 0))
         sender.bind(("127.0.0.1", 0))
         for one in (target, sender):
-            one.settimeout(SHORT * 4)
+            one.settimeout(SHORT)
         sock.sendall(b"\5\1\0")
         take(sock, 2)
         sock.sendall(request("0.0.0.0", 0, 3))

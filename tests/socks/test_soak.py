@@ -95,7 +95,7 @@ class ManyTests(SocksCase):
         await threaded(others)
         assert session.target is not None
         self.assertLessEqual(session.end.pending + session.target.pending, CHUNK)
-        self.assertLess(resident() - before, (1 << 20) + (8 << 20))
+        self.assertLess(resident() - before, 16 << 20)
         got = await threaded(take, stalled, STALLED)
         self.assertEqual(len(got), STALLED)
         stalled.close()
