@@ -128,6 +128,11 @@ class AgentSession:
         return self.machine.round_trip
 
     @property
+    def paused(self) -> bool:
+        """Whether the WebSocket takes no more for now."""
+        return self._paused
+
+    @property
     def streams(self) -> int:
         """How many streams go through it."""
         return len(self._streams)

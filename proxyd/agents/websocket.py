@@ -17,6 +17,7 @@ from autobahn.twisted.websocket import (
     WebSocketServerFactory,
     WebSocketServerProtocol,
 )
+from autobahn.websocket.protocol import WebSocketProtocol
 from autobahn.websocket.types import ConnectionDeny, ConnectionRequest, ConnectionResponse
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -37,6 +38,9 @@ HANDSHAKE = 10.0
 
 GOODBYE = 5.0
 """Seconds that its closing may take."""
+
+HEAD = 16 * 1024
+"""Bytes of an HTTP head that does not end, after which nobody waits for its end."""
 
 SUBPROTOCOLS = (frames.SUBPROTOCOL, json_session.SUBPROTOCOL)
 """What we can speak, best first."""
@@ -62,6 +66,21 @@ class _Wire:
     session: AgentSession | None = None
     _leaving: IDelayedCall | None = None
 
+    def dataReceived(self: Any, data: bytes) -> None:
+        """Take bytes; autobahn would keep all that comes in a head without an end, or too late."""
+        if self.state == WebSocketProtocol.STATE_CLOSED:
+            return
+        if self.state == WebSocketProtocol.STATE_CONNECTING and len(self.data) > HEAD:
+            self.abort()
+            return
+        super().dataReceived(data)  # type: ignore[misc]
+
+    def dropConnection(self: Any, abort: bool = False) -> None:
+        """Close the connection, within L{GOODBYE}: in TLS the peer would have to agree."""
+        super().dropConnection(abort)  # type: ignore[misc]
+        if not abort:
+            self._leave()
+
     def send(self: Any, message: bytes | str) -> None:
         """Send a message."""
         if isinstance(message, str):
@@ -80,12 +99,17 @@ class _Wire:
     def farewell(self: Any, code: int, reason: str) -> None:
         """Say why it ends, and wait for the answer no longer than L{GOODBYE}."""
         self.sendClose(code, reason[:100])
+        self._leave()
+
+    def _leave(self: Any) -> None:
         if self._leaving is None:
             self._leaving = self.factory.reactor.callLater(GOODBYE, self.abort)
 
     def abort(self: Any) -> None:
         """Close at once."""
         self.dropConnection(abort=True)
+        # autobahn leaves alone what it has begun to close in order.
+        self.transport.abortConnection()
 
     def begin(self: Any, session: AgentSession) -> None:
         """From here on all that comes is this session's."""
@@ -107,6 +131,11 @@ class _Wire:
         except ProtocolError as error:
             _log.warn("an agent's session broke the protocol: {reason}", reason=str(error))
             self.farewell(_BROKEN, str(error))
+
+    def onPing(self: Any, payload: bytes) -> None:
+        """The peer asks whether we are there; one that reads no answers gets none."""
+        if self.session is None or not self.session.paused:
+            self.sendPong(payload)
 
     def onPong(self: Any, payload: bytes) -> None:
         """The peer is there."""

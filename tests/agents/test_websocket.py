@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from autobahn.websocket.types import ConnectionDeny
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.agents.websocket import AgentClientFactory, AgentServerFactory, has_fast_masking
+from proxyd.agents.session import AgentSession
+from proxyd.agents.websocket import (
+    GOODBYE,
+    HEAD,
+    AgentClientFactory,
+    AgentServerFactory,
+    has_fast_masking,
+)
 from proxyd.wire.agent.frames import MESSAGE_LIMIT, SUBPROTOCOL
+from proxyd.wire.agent.mux import Mux
+
+HELLO = (
+    b"GET /agent HTTP/1.1\r\nHost: proxyd\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 class FactoryTests(SynchronousTestCase):
@@ -30,3 +50,71 @@ class FactoryTests(SynchronousTestCase):
     def test_masking(self) -> None:
         """autobahn's fast masker is there, as its wheels bring it."""
         self.assertTrue(has_fast_masking())
+
+
+class Unclosing(StringTransport):
+    """As TLS, where the peer does not answer the alert that closes."""
+
+    aborted = False
+
+    def unregisterProducer(self) -> None:
+        """Forget it, if there is one, as a real transport does."""
+        self.producer = None
+
+    def loseConnection(self) -> None:
+        """Wait for the peer, who says nothing."""
+
+    def abortConnection(self) -> None:
+        """Wait no longer."""
+        self.aborted = True
+
+
+class StrangerTests(SynchronousTestCase):
+    """What a peer can make a WebSocket keep, before anybody knows who it is and after."""
+
+    def come(self, admit: Any = lambda *_: (None, {})) -> Any:
+        """Somebody has connected."""
+        clock = Clock()
+        session = AgentSession(Mux(opener=True), self, clock, 15.0)  # type: ignore[arg-type]
+        factory = AgentServerFactory(admit, lambda protocol: protocol.begin(session), 5)
+        factory.reactor = clock
+        peer: Any = factory.buildProtocol(None)
+        peer.makeConnection(Unclosing())
+        self.addCleanup(peer.connectionLost, Failure(ConnectionDone()))  # type: ignore[no-untyped-call]
+        return peer
+
+    def test_endless_head(self) -> None:
+        """A head that does not end is not kept for longer than a head may be."""
+        peer = self.come()
+        for _ in range(100):
+            peer.dataReceived(b"a" * 4096)
+        self.assertTrue(peer.transport.aborted)
+        self.assertLess(len(peer.data), HEAD + 2 * 4096)
+
+    def test_refused_and_still_there(self) -> None:
+        """Who was refused has a while to go, and what it says meanwhile is not kept."""
+
+        def refuse(*_: object) -> None:
+            raise ConnectionDeny(401, "no")  # type: ignore[no-untyped-call]
+
+        peer = self.come(refuse)
+        peer.dataReceived(HELLO)
+        self.assertIn(b" 401 ", peer.transport.value())
+        for _ in range(100):
+            peer.dataReceived(b"a" * 4096)
+        self.assertLess(len(peer.data), 4096)
+        self.assertFalse(peer.transport.aborted)
+        peer.factory.reactor.advance(GOODBYE)
+        self.assertTrue(peer.transport.aborted)
+
+    def test_pings_unread(self) -> None:
+        """Who asks whether we are there and reads no answers does not make them pile up."""
+        peer = self.come()
+        peer.dataReceived(HELLO)
+        peer.transport.clear()
+        ping = b"\x89\x81\0\0\0\0a"
+        peer.dataReceived(ping)
+        self.assertEqual(peer.transport.value(), b"\x8a\x01a")
+        peer.transport.producer.pauseProducing()
+        peer.dataReceived(ping * 10)
+        self.assertEqual(peer.transport.value(), b"\x8a\x01a")
