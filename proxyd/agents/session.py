@@ -299,6 +299,9 @@ class AgentSession:
         try:
             while self._handle_events() | self._flush():
                 pass
+            if self.machine.overrun and not self.lost_because:
+                self._wire.abort()
+                self.lost("it reads too little of what it is told")
         finally:
             self._busy = False
 

@@ -66,6 +66,19 @@ class SessionTests(SynchronousTestCase):
             taker=lambda number, fields: self.asked.append((number, fields)),
         )
 
+    def test_unread(self) -> None:
+        """An agent that reads nothing, and says that it is there, is cut off: nothing grows."""
+        self.server.pauseProducing()
+        for _ in range(20_000):
+            if self.wires[0].ended:
+                break
+            self.server.heard()
+            opening = self.server.open(DB, {})
+            opening.addErrback(lambda failure: failure.trap(CancelledError, DialError))
+            opening.cancel()
+        self.assertEqual(self.wires[0].ended, "aborted")
+        self.assertEqual(self.gone, ["it reads too little of what it is told"])
+
     def carry(self) -> None:
         """Bring what was sent to the other side, until both are silent."""
         while self.wires[0].messages or self.wires[1].messages:

@@ -20,6 +20,7 @@ from proxyd.errors import LocalProtocolError, ProtocolError
 from proxyd.wire.agent import events as told
 from proxyd.wire.agent.events import Event
 from proxyd.wire.agent.frames import Code
+from proxyd.wire.agent.outbox import CONTROL_LIMIT
 from proxyd.wire.agent.stream import USUAL, Limits
 
 SUBPROTOCOL = "proxyd.json.v1"
@@ -27,9 +28,6 @@ SUBPROTOCOL = "proxyd.json.v1"
 
 CHUNK = 48 * 1024
 """Bytes of data in one message at most: 64 KiB of base64."""
-
-QUEUE = 1024 * 1024
-"""Bytes that may wait for an agent's window; then the stream is full."""
 
 _REASONS = {
     "refused": Code.REFUSED,
@@ -79,6 +77,7 @@ class JsonSession:
         self._by_user: dict[str, int] = {}
         self._next = 2
         self._outbox: deque[str] = deque()
+        self._outbox_size = 0
         self._waiting: deque[int] = deque()
         self._events: list[Event] = []
         self.confirms = confirms
@@ -98,6 +97,11 @@ class JsonSession:
     def pending(self) -> bool:
         """Whether there is something to send."""
         return bool(self._outbox or self._waiting)
+
+    @property
+    def overrun(self) -> bool:
+        """Whether the agent reads so little that the session has to end."""
+        return self._outbox_size > CONTROL_LIMIT
 
     def open(self, fields: Mapping[str, Any], now: float, compress: bool = False) -> int:
         """
@@ -171,10 +175,16 @@ class JsonSession:
             stream = self._streams.get(number)
             if stream is not None:
                 self._turn(number, stream)
-        return self._outbox.popleft() if self._outbox else ""
+        if not self._outbox:
+            return ""
+        text = self._outbox.popleft()
+        self._outbox_size -= len(text)
+        return text
 
     def _turn(self, number: int, stream: _Stream) -> None:
         """Let a stream send one message, then it is the next one's turn."""
+        if not stream.queue:
+            return  # it had two turns: its window was widened while it waited for one
         data = stream.queue[0]
         take = min(len(data), CHUNK)
         if stream.window is not None:
@@ -283,7 +293,9 @@ class JsonSession:
         stream.queued = 0
 
     def _say(self, fields: Mapping[str, Any]) -> None:
-        self._outbox.append(json.dumps(fields, separators=(",", ":")))
+        text = json.dumps(fields, separators=(",", ":"))
+        self._outbox.append(text)
+        self._outbox_size += len(text)
 
 
 def _decoded(text: object) -> bytes:

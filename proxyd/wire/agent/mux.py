@@ -66,6 +66,11 @@ class Mux:
         """Whether there is something to send."""
         return self._outbox.pending
 
+    @property
+    def overrun(self) -> bool:
+        """Whether the peer reads so little that the session has to end."""
+        return self._outbox.overrun
+
     # Verbs
 
     def open(self, fields: Mapping[str, Any], now: float, compress: bool = False) -> int:
@@ -211,6 +216,8 @@ class Mux:
                 stream = self._stream(number)
                 if stream is not None:
                     self._of_stream(stream, kind, payload)
+        if self.overrun:
+            raise ProtocolError("the peer asks more than it takes answers")
 
     def take_events(self) -> list[Event]:
         """What has happened since the last call."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 
-from proxyd.errors import ProtocolError
 from proxyd.wire.agent.frames import HEADER, LONGEST, Flag, Kind, frame
 from proxyd.wire.agent.stream import Stream
 
@@ -20,7 +19,8 @@ QUANTUM = 16 * 1024
 HIGH, LOW = 64 * 1024, 16 * 1024
 """A stream with more than the first waiting to be sent is full until it is down to the second."""
 
-_CONTROL_LIMIT = 1024 * 1024
+CONTROL_LIMIT = 1024 * 1024
+"""Bytes of control that wait for a peer; one for whom more would have to wait does not read."""
 
 
 class Outbox:
@@ -44,16 +44,15 @@ class Outbox:
         """Whether there is something to send."""
         return bool(self._control or self._fresh or self._ready)
 
-    def say(self, data: bytes) -> None:
-        """
-        Send a frame before all data.
+    @property
+    def overrun(self) -> bool:
+        """Whether there is more to be said than the peer takes."""
+        return self.control_size > CONTROL_LIMIT
 
-        @raise ProtocolError: the peer makes us say more than it takes
-        """
+    def say(self, data: bytes) -> None:
+        """Send a frame before all data; see L{overrun}."""
         self._control.append(data)
         self.control_size += len(data)
-        if self.control_size > _CONTROL_LIMIT:
-            raise ProtocolError("the peer asks more than it takes answers")
 
     def put(self, stream: Stream, data: bytes) -> bool:
         """Queue data of a stream; False: it is full now."""

@@ -57,6 +57,23 @@ class JsonTests(SynchronousTestCase):
         self.session.take_events()
         self.assertEqual(self.hear("proxy_data", data="aGk="), [told.Data(self.number, b"hi")])
 
+    def test_window_while_waiting(self) -> None:
+        """A window that is widened while the stream waits for its turn anyhow does no harm."""
+        self.hear("proxy_window", window=0)
+        self.session.send(self.number, b"hello")
+        self.hear("proxy_window", window=100)
+        self.assertEqual([one["type"] for one in self.said()], ["proxy_connect", "proxy_data"])
+
+    def test_unread(self) -> None:
+        """An agent that reads nothing is given up before much waits for it."""
+        for number in range(20_000):
+            self.session.reset(self.session.open({**FIELDS, "user_id": number}, 0.0), Code.GONE)
+            if self.session.overrun:
+                break
+        self.assertTrue(self.session.overrun)
+        self.said()
+        self.assertFalse(self.session.overrun)
+
     def test_disconnect(self) -> None:
         """proxy_disconnect ends both directions, after what is queued."""
         self.session.send(self.number, b"x" * (2 * CHUNK))
