@@ -30,6 +30,7 @@ from proxyd.interfaces import IRevocable, IStore, ITokens
 from proxyd.net.tasks import spawn
 from proxyd.records import (
     Change,
+    Conflict,
     DatabaseId,
     Grant,
     Invalid,
@@ -255,7 +256,11 @@ class Tokens(Service):
         except Unknown:
             if not issuer:
                 raise
-            record = await self._revoke_unseen(token_id, issuer)
+            try:
+                record = await self._revoke_unseen(token_id, issuer)
+            except Conflict:
+                # Somebody else has just done the same.
+                record = await self._store.revoke_token(issuer, token_id, self._now())
         _log.info("token {token_id} revoked", token_id=token_id)
         return record
 

@@ -36,6 +36,8 @@ def ways(verifier: Verifier, tokens: ITokens | None = None) -> Ways:
         ("cert",): ByCertificate(),
         ("trust",): Trust(verifier),
     }
+    # Where there are no tokens, those who ask for a registered database are asked for a password.
+    found["token",] = found["backend",]
     if tokens is not None:
         token = TokenCheck(tokens)
         found["oauth",] = ByOAuth(tokens)

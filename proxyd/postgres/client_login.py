@@ -279,7 +279,7 @@ class ClientLogin:
                 f'connections from {self.host} to database "{name}" are not allowed',
                 hint="The connection's `allow` must name this address.",
             )
-        way = listener.ways[directory.auth_for(place)]
+        way = listener.ways[directory.auth_for(place, name)]
         try:
             admission = await way.admit(self, place, principal)
         except Fatal as fatal:

@@ -19,6 +19,7 @@ from proxyd.postgres.server import Server
 _REGISTERED = re.compile(r"db_[0-9]+")
 
 _USUAL_AUTH = ("backend",)
+_TOKEN_AUTH = ("token",)
 
 Address = IPv4Address | IPv6Address
 
@@ -50,7 +51,7 @@ class Directory:
     def __init__(self, servers: Mapping[str, Server]) -> None:
         """@param servers: by the connection's name"""
         self._servers = dict(servers)
-        auths = {server.connection.auth for server in servers.values()}
+        auths = {one.connection.auth for name, one in servers.items() if not is_registered(name)}
         self._auth_of_none = auths.pop() if len(auths) == 1 else _USUAL_AUTH
 
     @property
@@ -74,15 +75,18 @@ class Directory:
         served = connection.databases is None or _matches(name, connection.databases)
         return Place(server, name if fixed is None else fixed, served)
 
-    def auth_for(self, place: Place | None) -> tuple[str, ...]:
+    def auth_for(self, place: Place | None, name: str = "") -> tuple[str, ...]:
         """
         How clients of a place log in.
 
         For a name that stands for nothing it is what all connections have in
-        common, else by a password: so the question tells as little as it can
-        of which names there are.
+        common, else by a password; for one of the form that registered
+        databases have, by a token, as with all of those: so the question tells
+        as little as it can of which names there are.
         """
-        return self._auth_of_none if place is None else place.connection.auth
+        if place is not None:
+            return place.connection.auth
+        return _TOKEN_AUTH if is_registered(name) else self._auth_of_none
 
     def lets_in(self, place: Place | None, address: Address | None) -> bool:
         """
@@ -98,6 +102,11 @@ class Directory:
         if place is not None:
             return _inside(address, place.connection.allow)
         return all(_inside(address, server.connection.allow) for server in self._servers.values())
+
+
+def is_registered(name: str) -> bool:
+    """Whether a name has the form that only registered databases have."""
+    return _REGISTERED.fullmatch(name) is not None
 
 
 def lets_user_in(connection: Connection, user: str) -> bool:

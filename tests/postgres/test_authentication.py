@@ -25,5 +25,7 @@ class WaysTests(SynchronousTestCase):
         self.assertIn(("backend", "token"), table)
 
     def test_without_tokens(self) -> None:
-        """Where nobody knows tokens there is no way by one."""
-        self.assertNotIn(("token",), ways(Verifier(Clock(), PasswordTimes())))
+        """Where nobody knows tokens, any password is refused where one is asked for."""
+        table = ways(Verifier(Clock(), PasswordTimes()))
+        self.assertNotIn(("oauth",), table)
+        self.assertIs(table["token",], table["backend",])

@@ -88,6 +88,15 @@ class AuthTests(SynchronousTestCase):
         self.assertEqual(directory(cert, trust).auth_for(None), ("backend",))
         self.assertEqual(directory().auth_for(None), ("backend",))
 
+    def test_registered_form(self) -> None:
+        """db_NUMBER is asked for a token, there or not; and says nothing of the others."""
+        cert = connection("a", auth=("cert",))
+        known = connection("db_1", auth=("token",))
+        both = directory(cert, known)
+        self.assertEqual(both.auth_for(both.find("db_1"), "db_1"), ("token",))
+        self.assertEqual(both.auth_for(None, "db_2"), ("token",))
+        self.assertEqual(both.auth_for(None, "other"), ("cert",))
+
     def test_place(self) -> None:
         """A place's own."""
         names = directory(connection("a", auth=("cert",)), connection("b", auth=("trust",)))
