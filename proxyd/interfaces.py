@@ -231,7 +231,9 @@ class IStream(ITransport, IPushProducer, IConsumer):
         """
         Send what waits, then tell the far side that no more will come.
 
-        Where the way can't say it (TLS, SSM): send what waits, then close.
+        Where the way can't say it: send what waits, then close (TLS), or wait
+        for the far side's end first, as long as it says something (SSM, whose
+        word for it would cut the answer off).
         """
 
     def abortConnection() -> None:

@@ -25,6 +25,7 @@ FLOORS = {
     "target": 1,
     "records": 1,
     "interfaces": 2,
+    "session_source": 2,
     "rules": 1,
     "config": 2,
     "wire": 2,

@@ -20,6 +20,7 @@ from proxyd.errors import StartError
 from proxyd.figures import Figure
 from proxyd.interfaces import IDialer, IUpstream
 from proxyd.net.certificates import state_directory
+from proxyd.net.threads import Threads
 from proxyd.rules.routes import Rules
 from proxyd.target import Principal, Target
 from proxyd.web.resources.routes import RoutesResource
@@ -56,10 +57,11 @@ class Ways(Room):
         self._fail = fail
         self._settings: Mapping[str, Upstream] = {}
         self._running = _Running()
+        self._aws = Threads(ground.reactor, "ssm", 8)
         self.router = Router(
             Rules((), None), self._running.all, ground.direct, ground.resolver, ground.reactor
         )
-        self.inner = (self._running,)
+        self.inner = (self._aws, self._running)
 
     def dialer_for(self, via: str | None) -> IDialer:
         """The way to the servers of a connection."""
@@ -116,8 +118,17 @@ class Ways(Room):
                 )
             made[name] = self._through_agents(settings)
         else:
-            made[name] = self._ssh(settings, via, config)
+            made[name] = self._new(settings, via, config)
         return made[name]
+
+    def _new(self, settings: Upstream, via: IUpstream | None, config: Config) -> IUpstream:
+        if not settings.instances:
+            return self._ssh(settings, via, config)
+        # Its libraries take a while to import.
+        from proxyd.app.ssm import ssm_upstream
+
+        login = None if settings.ssh is None else self._login(settings, config)
+        return ssm_upstream(settings, self._ground, self._aws, login)
 
     def _over(self, name: str) -> IUpstream | None:
         """What a running upstream runs over."""

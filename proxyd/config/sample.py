@@ -136,8 +136,11 @@ api:
 #     resolve: remote                  # local: names are looked up, checked and pinned here
 #   inner: {ssh: {user: ops}, hosts: [10.1.0.5], via: jump}    # an example: over another one
 #   office: {agent: pc1}               # an example: a reverse agent, or a list of them
-#   # The next one is not in this version yet.
-#   dev: {ssh: {user: ec2-user}, aws: {profile: default}, instances: [i-1]}
+#   dev:                               # by AWS Session Manager, with SSH inside
+#     ssh: {user: ec2-user, key: ~/.ssh/dev.pem}
+#     aws: {profile: default}          # or region, access_key and secret_key
+#     instances: [i-1, i-2]            # in failover order
+#   prod: {aws: {profile: prod}, instances: [i-3], sessions: 4}   # its SSM agent forwards
 
 # Which target goes which way: the first that matches.
 # routes:

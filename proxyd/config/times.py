@@ -98,6 +98,51 @@ class PulseTimes:
     patience: float = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class SsmTimes:
+    """
+    Toward AWS's Session Manager.
+
+    @param call: what a call to AWS may take, with its repeats
+    @param open: what opening a WebSocket may take
+    @param handshake: what the instance's agent has for its part of the hand-shake
+    @param first_byte: from which time on a silent port counts as closed
+    @param refusal: how long the far side has to refuse a stream before it
+        counts as open: an agent says nothing when it has connected
+    @param pulse: without a byte, after which the relay is asked whether it lives
+    @param patience: how long it then has to answer
+    @param unacknowledged: how long an agent may leave a frame unanswered
+    @param resume_first: the first pause before a lost socket is resumed; each
+        is twice the one before
+    @param resume_longest: the longest of them
+    @param resume_tries: how often that is tried
+    @param goodbye: how long the relay has to confirm the end of a session
+    @param idle: how long a session without streams is kept
+    @param half_closed: how long a stream whose client sends no more is kept
+        without a byte from the far side: smux can't say it, and its FIN would
+        cut the answer off
+    @param stuck: how long one stream that is not read may hold up others
+    @param avoided: how long an instance that refused a session is tried last
+    """
+
+    call: float = 20.0
+    open: float = 15.0
+    handshake: float = 20.0
+    first_byte: float = 10.0
+    refusal: float = 0.05
+    pulse: float = 30.0
+    patience: float = 10.0
+    unacknowledged: float = 300.0
+    resume_first: float = 0.1
+    resume_longest: float = 5.0
+    resume_tries: int = 6
+    goodbye: float = 1.0
+    idle: float = 60.0
+    half_closed: float = 60.0
+    stuck: float = 10.0
+    avoided: float = 5.0
+
+
 LINGER = 5.0
 """How long a peer has to read our last words before its socket is reset."""
 

@@ -25,7 +25,6 @@ THE_ONE = "default"
 DENY = "deny"
 """The word for no way at all."""
 
-_LATER = {"aws": "AWS"}
 _RESERVED = (DIRECT, DENY)
 _INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_./-]{0,200}", re.ASCII)
 _AGENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_.@-]{0,127}", re.ASCII)
@@ -147,8 +146,6 @@ def _check_kind(upstream: Upstream, section: Section, *, alone: bool) -> None:
     else:
         names = "neither instances nor hosts" + ("" if alone else " nor an agent")
         section.wrong("" if not alone else "ssh" if has("ssh") else "aws", f"names {names}")
-    if has("aws"):
-        section.not_yet("aws", _LATER["aws"])
 
 
 def _check_via(upstream: Upstream, section: Section, all_: Mapping[str, Upstream]) -> None:

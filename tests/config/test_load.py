@@ -287,9 +287,9 @@ class ExampleTests(ReadingCase):
         config = self.load(sample + text)
         self.assertEqual(
             [problem.key for problem in config.later],
-            ["upstreams.dev.aws"],
+            [],
         )
-        self.assertEqual(list(config.upstreams), ["jump", "inner", "office", "dev"])
+        self.assertEqual(list(config.upstreams), ["jump", "inner", "office", "dev", "prod"])
         assert config.agents is not None
         self.assertEqual((len(config.agents.proxies), config.agents.grace), (1, 30.0))
         assert config.socks5 is not None

@@ -34,6 +34,8 @@ _BY_CODE = {
     "RequestLimitExceeded": _SLOWER,
     "TargetNotConnected": "the instance is not online in SSM: is it running, with the SSM agent, "
     "and with a way to the ssm endpoints?",
+    "InvalidDocument": "AWS does not know the session document in this region, or the account has "
+    "shared another one under its name",
     "InvalidInstanceId": "there is no such instance in this region and account",
 }
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})

@@ -1,0 +1,1 @@
+"""AWS Session Manager as a way out: sessions over WebSockets, and streams through them."""
