@@ -138,7 +138,7 @@ class KeptClusterTests(TestCase):
         with Cluster(folder) as cluster:
             self.assertNotEqual(cluster.pid, process.pid)
             self.assertEqual(cluster.psql("SELECT 1"), "1")
-            self.assertEqual(process.wait(10), 0)
+            self.assertEqual(process.wait(60), 0)
 
     def test_long_path(self) -> None:
         """A folder whose path is too long for a UNIX socket serves all the same."""

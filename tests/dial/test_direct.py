@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from twisted.internet import reactor
@@ -304,11 +305,15 @@ class SocketTests(TestCase):
         ):
             self.assertEqual(handle.getsockopt(level, option), value)
 
+    def socket_path(self) -> str:
+        """Where nothing is yet, and short: a socket's path has 107 bytes at most."""
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        return os.path.join(folder.name, "s")
+
     async def test_unix(self) -> None:
         """A UNIX socket is reached by its path."""
-        folder = os.path.abspath(self.mktemp())
-        os.makedirs(folder)
-        path = os.path.join(folder, "s")
+        path = self.socket_path()
         port = reactor.listenUNIX(path, Factory.forProtocol(Protocol))  # type: ignore[attr-defined]
         self.addCleanup(port.stopListening)
         protocol = await self.connected(Target(path, 5432))
@@ -336,9 +341,7 @@ class SocketTests(TestCase):
 
     async def test_unix_failures(self) -> None:
         """No such socket, a socket of nobody, a path too long for one."""
-        folder = os.path.abspath(self.mktemp())
-        os.makedirs(folder)
-        path = os.path.join(folder, "s")
+        path = self.socket_path()
         await self.assert_fails(
             Target(path, 0),
             DialFailure.REFUSED,

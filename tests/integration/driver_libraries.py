@@ -28,7 +28,7 @@ try:
 except ImportError:
     pg8000 = None
 
-SECONDS = 20
+SECONDS = 60
 LONG = "SELECT pg_sleep(50)"
 ROWS = [(n, f"note {n}") for n in range(5_000)]
 

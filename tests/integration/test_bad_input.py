@@ -79,11 +79,6 @@ class StartTests(BlackBoxTestCase):
         self.assertEqual([place and place[1] for place in places], ["1", "3", "4", "5"], ended)
         self.assertEqual(ended.code, 1)
 
-    def test_later_section(self) -> None:
-        """A section this version knows by name only."""
-        ended = self.run_with(GOOD_LISTENER + "agents: {listen: ['127.0.0.1:0']}\n")
-        self.assert_one_line(ended, r"agents: not in this version yet")
-
     def test_wrong_usage(self) -> None:
         """Wrong usage: one line, code 2."""
         self.assert_one_line(self.run_with(GOOD_LISTENER, "--colour"), "colour", 2)
@@ -242,7 +237,7 @@ def read_again(database: Database) -> None:
     with database.admin() as admin:
         before = admin.value(loaded)
         database.cluster.reload()
-        wait_until(lambda: admin.value(loaded) != before, 20, "the server to read its files")
+        wait_until(lambda: admin.value(loaded) != before, 60, "the server to read its files")
 
 
 def refuse_tls(listening: socket.socket) -> None:

@@ -27,7 +27,7 @@ from tests.support.wireclient import WireClient
 
 POOL = 5
 EXAMPLES = 50
-SECONDS = 8.0
+SECONDS = 20.0
 
 
 class DifferentialTestCase(BlackBoxTestCase):

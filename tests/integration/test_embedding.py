@@ -37,7 +37,7 @@ class EmbeddingTests(BlackBoxTestCase):
             },
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=120,
         )
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(

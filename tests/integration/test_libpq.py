@@ -30,7 +30,7 @@ try:
 except ImportError:
     psycopg = None  # type: ignore[assignment]
 
-SECONDS = 20
+SECONDS = 60
 PROTOCOL_3_2 = 30002
 SLEEP = "SELECT pg_sleep(50)"
 

@@ -152,4 +152,4 @@ class ReloadTests(LifeTestCase):
         before = proxy.descriptors()
         for _ in range(10):
             proxy.reload()
-        wait_until(lambda: proxy.descriptors() <= before, 10, "the descriptors to be as before")
+        wait_until(lambda: proxy.descriptors() <= before, 60, "the descriptors to be as before")

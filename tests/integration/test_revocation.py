@@ -164,5 +164,5 @@ class RevocationTests(BlackBoxTestCase):
                 return False
             return True
 
-        wait_until(answers, 20, "HAProxy to listen")
+        wait_until(answers, 60, "HAProxy to listen")
         return port

@@ -15,7 +15,7 @@ from twisted.internet.ssl import CertificateOptions
 from tests.support import pgbytes
 from tests.support.wireclient import Message
 
-SECONDS = 10.0
+SECONDS = 30.0
 LOOK_SECONDS = 0.002
 
 

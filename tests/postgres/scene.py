@@ -96,7 +96,7 @@ def networks(*texts: str) -> tuple[Network, ...]:
 class SceneTestCase(TestCase):
     """A fake server, a link and a clock; and nothing left at the end."""
 
-    timeout = 30
+    timeout = 120
 
     async def setUp(self) -> None:
         """Start the link and the fake server."""

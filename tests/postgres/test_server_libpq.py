@@ -25,7 +25,7 @@ from tests.postgres.client import until
 from tests.postgres.fakeserver import Backend
 from tests.postgres.scene import ANN, SERVICE, SceneTestCase
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 WORDS = (
     "",
@@ -74,7 +74,7 @@ def connect(conninfo: str) -> bool:
 class AsLibpqTests(SceneTestCase):
     """The same logins succeed."""
 
-    timeout = 120
+    timeout = 240
 
     def manners(self) -> dict[str, Callable[[Backend], None]]:
         """How servers let people in, or pretend to."""

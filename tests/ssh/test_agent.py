@@ -34,7 +34,7 @@ class RealAgent:
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        wait_until(lambda: os.path.exists(self.path), 20.0, "the agent's socket")
+        wait_until(lambda: os.path.exists(self.path), 60.0, "the agent's socket")
         for key in keys:
             subprocess.run(
                 [program("ssh-add"), "-q", str(key)],

@@ -40,7 +40,7 @@ class BlackBoxTestCase(SynchronousTestCase):
     @cvar deadline: seconds that one test may take
     """
 
-    deadline = 60.0
+    deadline = 180.0
 
     def run(self, result: TestResult) -> None:  # type: ignore[override]
         """Run the test; when it fails show what proxyd logged meanwhile."""

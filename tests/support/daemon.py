@@ -26,8 +26,8 @@ from tests.support.wireclient import WireClient
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PORT = "@PORT@"
-START_SECONDS = 30.0
-STOP_SECONDS = 30.0
+START_SECONDS = 90.0
+STOP_SECONDS = 90.0
 PORT_TRIES = 5
 PORT_TAKEN = re.compile("[Aa]ddress already in use|port .*(taken|in use)")
 # What proxyd reads from its environment; nothing of the caller's is to be tested.
@@ -249,7 +249,7 @@ class Daemon:
 
     # -- clients
 
-    def client(self, *, seconds: float = 20.0, tls: bool = False) -> WireClient:
+    def client(self, *, seconds: float = 60.0, tls: bool = False) -> WireClient:
         """A new connection to it, nothing said yet but for TLS."""
         client = WireClient(self.host, self.port, seconds=seconds)
         if tls:
@@ -279,7 +279,7 @@ class Daemon:
         file = self.folder / "log"
         return file.read_text(errors="replace") if file.exists() else ""
 
-    def wait_logged(self, pattern: str, seconds: float = 20.0) -> re.Match[str]:
+    def wait_logged(self, pattern: str, seconds: float = 60.0) -> re.Match[str]:
         """
         Wait until its log has a match for this pattern.
 
@@ -322,7 +322,7 @@ class Daemon:
         """How many TCP connections of clients it holds."""
         return self._sockets(self.port)
 
-    def wait_no_clients(self, seconds: float = 20.0) -> None:
+    def wait_no_clients(self, seconds: float = 60.0) -> None:
         """
         Wait until it holds no client's connection any more.
 

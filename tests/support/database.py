@@ -95,7 +95,7 @@ class Database:
             raise
         return client
 
-    def wait_activity(self, condition: str, seconds: float = 20.0, *, count: int = 1) -> None:
+    def wait_activity(self, condition: str, seconds: float = 60.0, *, count: int = 1) -> None:
         """
         Wait until so many of the server's sessions fit a condition on C{pg_stat_activity}.
 

@@ -26,7 +26,7 @@ from twisted.trial.unittest import SkipTest
 
 from tests.support.deadlines import wait_until
 
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 NOBODY = "nobody"
 LISTENING = "Server listening on"
 TAKEN = "Address already in use"
