@@ -50,6 +50,7 @@ class Libpq:
     def __init__(self) -> None:
         """@raise SkipTest: it is not there, or too old"""
         try:
+            import psycopg  # noqa: F401 (the other one asks for it to be first)
             import psycopg_binary
         except ImportError:
             raise SkipTest("psycopg[binary] is not installed") from None
