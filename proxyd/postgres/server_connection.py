@@ -336,7 +336,9 @@ class _Answer:
         conversation = self._server.conversation
         if used < len(data):
             conversation.put_back(data[used:])
-        if (conversation.early and not self._more) or found[-1][1] not in _STATUSES:
+        # Behind the answer may be what a client has asked to be told of, in the same segment.
+        expected = self._more or self._notified is not None
+        if (conversation.early and not expected) or found[-1][1] not in _STATUSES:
             raise ProtocolError("the server said more than it was asked")
         usual = self._error is None and self._notified is None
         if usual and used <= _USUAL_SIZE and self._size == len(data):

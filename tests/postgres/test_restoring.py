@@ -108,6 +108,18 @@ class RestoringTests(SessionTestCase):
         backend.dataReceived(b"")
         self.assertEqual(await self.asked(client, "two"), "SSTDCZ")
 
+    async def test_notified_right_behind(self) -> None:
+        """So is one that comes in the same segment as the answer, behind it."""
+        client, backend = await self.reset(hang=True)
+        await until(lambda: backend._buffer, "what is put back")
+        news = b"\0\0\0\1" + text("news") + text("it rains")
+        backend.working = ""
+        backend.dataReceived(b"")
+        backend.write(message(b"A", news))
+        *_, heard = await client.read("A")
+        self.assertEqual(heard.body, news)
+        self.assertEqual(await self.asked(client, "two"), "TDCZ")
+
     async def test_server_lost(self) -> None:
         """A server that is lost meanwhile is told of, and not used again."""
         client, backend = await self.reset(hang=True)
