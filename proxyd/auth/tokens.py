@@ -311,6 +311,9 @@ class Tokens(Service):
         if ours:
             self.secret.verify(signed)
             grant = grant_of(signed.claims)
+            if grant.expires_at <= self._clock.seconds():
+                # Whether it has been forgotten meanwhile makes no difference to who has it.
+                raise TokenRefused(Refusal.EXPIRED, grant.token_id)
         else:
             grant = await self.issuers.check(signed, token)
         if self._store_lost and self.settings.when_store_lost != "keep":

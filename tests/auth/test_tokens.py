@@ -189,13 +189,14 @@ class TokensTests(SynchronousTestCase):
         self.assertRaises(TokenRefused, self.tokens.attach, grant, session)
 
     def test_cleanup(self) -> None:
-        """Expired tokens are forgotten every hour."""
-        self.successResultOf(self.tokens.issue("orders", 60))
+        """Expired tokens are forgotten every hour; whoever has one is still told why."""
+        issued = self.successResultOf(self.tokens.issue("orders", 60))
         self.clock.advance(61)
         self.assertEqual(len(self.successResultOf(self.tokens.listed())), 1)
         self.clock.advance(3600)
         self.assertEqual(self.successResultOf(self.tokens.listed()), [])
         self.assertEqual(self.successResultOf(self.tokens.cleanup()), 0)
+        self.assertIs(self.refused(issued.token.encode()), Refusal.EXPIRED)
 
     def test_revoke_of_an_issuer(self) -> None:
         """An issuer's token is revoked by its jti, though nobody has seen it."""
