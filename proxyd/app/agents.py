@@ -21,7 +21,7 @@ from proxyd.agents.registry import AgentRegistry
 from proxyd.agents.tls import pin_of
 from proxyd.agents.upstream import AgentUpstream
 from proxyd.agents.websocket import AgentServerFactory
-from proxyd.app.room import Ground, Room
+from proxyd.app.room import Ground, Line, Room
 from proxyd.config.agents_model import Agents
 from proxyd.config.model import Config
 from proxyd.config.values import is_local
@@ -41,6 +41,12 @@ _log = Logger()
 
 MOST_AGENTS = 10_000
 """WebSockets of agents at a time."""
+
+
+_PORT_LINE = (
+    "port {port}: {users} users now, {total} so far, {received} bytes in, {sent} bytes out, "
+    "{errors} errors"
+)
 
 
 @implementer(IOpenSSLContextFactory)
@@ -169,6 +175,22 @@ class AgentsRoom(Room):
                 kinds = {**labels, "kind": kind}
                 about = "What went wrong for users"
                 yield Figure("reverse_port_errors", about, count, kinds, only_grows=True)
+
+    def statistics(self) -> Iterator[Line]:
+        """A line for each port that has had users."""
+        for port in self.proxies:
+            if port.total:
+                yield (
+                    _PORT_LINE,
+                    {
+                        "port": port.name,
+                        "users": len(port.users),
+                        "total": port.total,
+                        "received": port.received,
+                        "sent": port.sent,
+                        "errors": port.errors.total(),
+                    },
+                )
 
     def _context(self, config: Config, settings: Agents) -> SSL.Context | None:
         tls = settings.tls

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory
 
+from proxyd.agents.hush import Hush
 from proxyd.agents.registry import TOKEN_PREFIX, AgentRegistry
 from proxyd.records import Conflict, Unknown
 from tests.agents.scene import AgentsTestCase
@@ -22,6 +23,8 @@ reactor: Any = _reactor
 
 class Raw(WebSocketClientProtocol):  # type: ignore[misc]  # autobahn has no types
     """A WebSocket of nobody's in particular: a pseudo-client written from the contract alone."""
+
+    log = Hush()
 
     def __init__(self) -> None:
         super().__init__()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from twisted.internet.task import Clock
+
+from proxyd.agents.ports import Port
 from proxyd.app.agents import AgentsRoom
 from proxyd.config.agents_model import Agents, AgentTls, ReversePort
 from proxyd.config.model import Config, Listener
@@ -49,6 +52,21 @@ class AgentsRoomTests(DaemonTestCase):
         self.assertEqual((room.left(), room.descriptors(Config())), (0, (0, 0)))
         self.assertEqual([one.name for one in room.figures()], ["agents_connected", "agents_lost"])
         self.assertEqual(len(room.resources()), 2)
+
+    def test_statistics(self) -> None:
+        """Once a minute a line for each port that has had users."""
+        room = self.room()
+        port = Port("a", PORT, room.agents, Clock(), lambda: 1)
+        room.proxies._ports["a"] = port
+        self.assertEqual(list(room.statistics()), [])
+        port.total = 2
+        port.errors["refused"] += 1
+        ((text, fields),) = room.statistics()
+        self.assertEqual(
+            text.format(**fields),
+            "port 127.0.0.1:13389 -> 192.168.1.100:3389: 0 users now, 2 so far, "
+            "0 bytes in, 0 bytes out, 1 errors",
+        )
 
     def test_upstream(self) -> None:
         """An upstream of the configuration that leads through agents."""
