@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -88,7 +88,7 @@ class Agent(Service):
         self._tls = tls
         self._times = times
         self._life: Deferred[None] | None = None
-        self._gone: Deferred[str] | None = None
+        self._protocol: AgentClientProtocol | None = None
 
     def startService(self) -> None:
         """Dial the server, and again whenever it is lost."""
@@ -97,13 +97,16 @@ class Agent(Service):
         self._life = Deferred.fromCoroutine(self._live())
         self._life.addErrback(self._failed)
 
-    def stopService(self) -> None:
-        """Leave the server, and close what is open."""
+    def stopService(self) -> Deferred[None]:
+        """Leave the server, and close what is open; fires when the server knows."""
         super().stopService()  # type: ignore[no-untyped-call]
-        if self.session is not None:
+        left: Deferred[None] = succeed(None)
+        if self.session is not None and self._protocol is not None:
+            left = self._protocol.factory.left
             self.session.end("the agent stops")
         if self._life is not None:
             self._life.cancel()
+        return left
 
     def _failed(self, failure: Failure) -> None:
         if not isinstance(failure.value, CancelledError):
@@ -111,6 +114,7 @@ class Agent(Service):
 
     async def _live(self) -> None:
         pause = self._times.retry_first
+        lost = self._reactor.seconds()
         while True:
             began = self._reactor.seconds()
             try:
@@ -119,11 +123,16 @@ class Agent(Service):
                 _log.error("{url}: {reason}", url=self._place, reason=str(error))
             else:
                 reason = await self._serve(protocol)
+                if not self.running:
+                    return
                 _log.warn("the server is gone: {reason}", reason=reason)
                 if self._reactor.seconds() - began > 2 * self._times.retry_longest:
                     pause = self._times.retry_first
+                lost = self._reactor.seconds()
             await self._wait(pause * (0.5 + self._random() / 2))
-            pause = min(2 * pause, self._times.retry_longest)
+            recent = self._reactor.seconds() - lost < self._times.retry_soon_for
+            longest = self._times.retry_soon if recent else self._times.retry_longest
+            pause = min(2 * pause, max(longest, pause))
 
     @property
     def _place(self) -> str:
@@ -188,6 +197,7 @@ class Agent(Service):
             gone=lost,
         )
         self.session = dialling.session = session
+        self._protocol = protocol
         protocol.begin(session)
         _log.info("connected to {url}", url=self._place)
         return await gone

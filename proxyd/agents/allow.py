@@ -25,10 +25,13 @@ class AllowList:
 
     def __init__(self, patterns: Iterable[str] = ()) -> None:
         """
-        @param patterns: C{HOST:PORT}, globs and CIDR blocks; see L{pattern}
+        @param patterns: C{HOST:PORT}, globs and CIDR blocks; see L{pattern}. C{HOST:*} is
+            each port, as C{HOST} is
         @raise BadPattern: one is none
         """
-        self._patterns: tuple[Pattern, ...] = tuple(pattern(text) for text in patterns)
+        self._patterns: tuple[Pattern, ...] = tuple(
+            pattern(text.removesuffix(":*")) for text in patterns
+        )
 
     def __str__(self) -> str:
         if not self._patterns:

@@ -198,11 +198,12 @@ class AgentSession:
 
     # Verbs for streams
 
-    def send(self, number: int, data: bytes) -> bool:
-        """See L{Mux.send<proxyd.wire.agent.mux.Mux.send>}."""
-        room = self.machine.send(number, data)
+    def send(self, number: int, data: bytes) -> None:
+        """See L{Mux.send<proxyd.wire.agent.mux.Mux.send>}; a stream that is full is told."""
+        if not self.machine.send(number, data) and number in self._streams:
+            # Before anything goes: it may be empty again at once, which is told, too.
+            self._streams[number].filled()
         self._turn()
-        return room
 
     def finish(self, number: int) -> None:
         """See L{Mux.finish<proxyd.wire.agent.mux.Mux.finish>}."""
@@ -347,9 +348,8 @@ class AgentSession:
         opening, target = self._opening.pop(event.stream, (None, None))
         if opening is not None:
             failure = FAILURES.get(event.code, DialFailure.BROKEN)
-            opening.errback(
-                DialError(failure, f"{target}: {event.text}" if event.text else f"{target}")
-            )
+            more = event.text not in ("", failure.value)  # else the failure says it itself
+            opening.errback(DialError(failure, f"{target}: {event.text}" if more else f"{target}"))
 
     def _was_reset(self, event: told.WasReset) -> None:
         stream = self._streams.get(event.stream)

@@ -106,6 +106,13 @@ class AgentStream:
         self._far_closed = True
         self._deliver()
 
+    def filled(self) -> None:
+        """The far side takes no more for now."""
+        if not self._full:
+            self._full = True
+            if self._producer is not None:
+                self._producer.pauseProducing()
+
     def writable(self) -> None:
         """The far side takes more."""
         self._full = False
@@ -169,10 +176,7 @@ class AgentStream:
         if self._over or self._ending or not data:
             return
         self.sent += len(data)
-        if not self._session.send(self.number, data) and not self._full:
-            self._full = True
-            if self._producer is not None:
-                self._producer.pauseProducing()
+        self._session.send(self.number, data)
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """The same for several pieces."""

@@ -19,14 +19,17 @@ from autobahn.twisted.websocket import (
 )
 from autobahn.websocket.protocol import WebSocketProtocol
 from autobahn.websocket.types import ConnectionDeny, ConnectionRequest, ConnectionResponse
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from proxyd.agents.hush import Hush
 from proxyd.agents.session import AgentSession
-from proxyd.errors import ProtocolError
+from proxyd.errors import DialError, ProtocolError
+from proxyd.net.tls import reason as tls_reason
 from proxyd.wire.agent import frames, json_session
 
 _log = Logger()
@@ -226,6 +229,17 @@ class AgentServerFactory(WebSocketServerFactory):
 class AgentClientProtocol(_Wire, WebSocketClientProtocol):  # type: ignore[misc]  # autobahn has no types
     """Our WebSocket to a server, at the agent's end."""
 
+    _why = ""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Keep what TLS has to say: autobahn tells it nobody."""
+        error = reason.value
+        if isinstance(error, DialError):
+            self._why = str(error)
+        elif isinstance(error, SSL.Error):
+            self._why = f"TLS: {tls_reason(error)}"
+        super().connectionLost(reason)
+
     def onConnect(self, response: ConnectionResponse) -> None:
         """The server has answered."""
         self.factory.answered = response.protocol
@@ -237,7 +251,7 @@ class AgentClientProtocol(_Wire, WebSocketClientProtocol):  # type: ignore[misc]
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """It is gone, or never was."""
         super().onClose(wasClean, code, reason)
-        self.factory.closed(reason or "the connection was lost")
+        self.factory.closed(self._why or reason or "the connection was lost")
 
 
 class AgentClientFactory(WebSocketClientFactory):
@@ -247,6 +261,7 @@ class AgentClientFactory(WebSocketClientFactory):
     @ivar ready: fires with the L{AgentClientProtocol} once it is open, or fails
         with C{ConnectionError}, whose text says why
     @ivar answered: the subprotocol that the server chose
+    @ivar left: fires when the connection is gone, or never was
     """
 
     protocol = AgentClientProtocol
@@ -262,6 +277,7 @@ class AgentClientFactory(WebSocketClientFactory):
         )
         self.answered: str | None = None
         self.ready: Deferred[AgentClientProtocol] = Deferred()
+        self.left: Deferred[None] = Deferred()
         self.setProtocolOptions(**_OPTIONS)  # type: ignore[no-untyped-call]
 
     def opened(self, protocol: AgentClientProtocol) -> None:
@@ -273,6 +289,8 @@ class AgentClientFactory(WebSocketClientFactory):
         """It is gone."""
         if not self.ready.called:
             self.ready.errback(Failure(ConnectionError(reason)))  # type: ignore[no-untyped-call]
+        if not self.left.called:
+            self.left.callback(None)
 
 
 def has_fast_masking() -> bool:

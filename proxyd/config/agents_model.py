@@ -22,12 +22,17 @@ class AgentTimes:
     @param dial: how long an agent may take to reach its target
     @param retry_first: an agent's first pause before it dials the server again
     @param retry_longest: its longest
+    @param retry_soon: its longest while the server was lost not long ago, so that one
+        that is started again has its agents within five seconds
+    @param retry_soon_for: how long that is
     """
 
     keepalive: float = 15.0
     dial: float = 10.0
     retry_first: float = 0.5
     retry_longest: float = 30.0
+    retry_soon: float = 4.0
+    retry_soon_for: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class AllowListTests(SynchronousTestCase):
 
     def test_patterns(self) -> None:
         """Names, globs, networks and ports."""
-        patterns = ("db.internal:5432", "*.shop.internal", "10.1.0.0/16:22")
+        patterns = ("db.internal:5432", "*.shop.internal", "10.1.0.0/16:22", "any.example:*")
         for host, port, address, fine in (
             ("db.internal", 5432, "192.168.1.1", True),
             ("db.internal", 5433, "192.168.1.1", False),
@@ -43,6 +43,7 @@ class AllowListTests(SynchronousTestCase):
             ("10.1.2.3", 23, "10.1.2.3", False),
             ("ssh.example", 22, "10.1.2.3", True),
             ("ssh.example", 22, "10.2.2.3", False),
+            ("any.example", 1, "10.3.2.3", True),
             ("8.8.8.8", 80, "8.8.8.8", False),
         ):
             got = self.dials(patterns, host, port, address)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from proxyd.agents.session import AgentSession
 from proxyd.errors import DialError, DialFailure, ProtocolError
 from proxyd.target import Target
-from proxyd.wire.agent.frames import Code
+from proxyd.wire.agent import frames
+from proxyd.wire.agent.frames import Code, Kind
+from proxyd.wire.agent.json_session import JsonSession
 from proxyd.wire.agent.mux import Mux
 from proxyd.wire.agent.stream import Limits
 
@@ -41,6 +45,25 @@ class Wire:
     def abort(self) -> None:
         """Closed at once."""
         self.ended = "aborted"
+
+
+@implementer(IPushProducer)
+class Writer:
+    """Whoever writes to a stream: what it was told."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def pauseProducing(self) -> None:
+        """No more."""
+        self.calls.append("pause")
+
+    def resumeProducing(self) -> None:
+        """More."""
+        self.calls.append("resume")
+
+    def stopProducing(self) -> None:
+        """Nothing at all."""
 
 
 class SessionTests(SynchronousTestCase):
@@ -98,6 +121,23 @@ class SessionTests(SynchronousTestCase):
         self.carry()
         self.assertEqual(self.successResultOf(opening).target, DB)
         self.assertEqual((self.server.streams, self.agent.streams), (1, 1))
+
+    def test_full_and_empty_at_once(self) -> None:
+        """A writer who gives much, all of which goes at once, is not left waiting."""
+        machines: tuple[Mux | JsonSession, ...] = (Mux(opener=True), JsonSession())
+        for machine in machines:
+            session = AgentSession(machine, Wire(), self.clock, 15.0)
+            session.open(Target("db", 1), {"proxy_id": "p", "user_id": "u"})
+            if isinstance(machine, Mux):
+                number = frames.number_payload(1024 * 1024)
+                session.message_received(frames.frame(Kind.OPEN_OK, 2, number))
+            stream = session._streams[2]
+            writer = Writer()
+            stream.registerProducer(writer, True)
+            for _ in range(3):
+                stream.write(b"x" * 70_000)
+            self.assertEqual(writer.calls[-1], "resume", type(machine).__name__)
+            session.end("over")
 
     def test_refused(self) -> None:
         """Each code has its own failure."""
