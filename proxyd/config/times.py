@@ -138,7 +138,7 @@ class SsmTimes:
     resume_tries: int = 6
     goodbye: float = 1.0
     idle: float = 60.0
-    half_closed: float = 60.0
+    half_closed: float = 10.0
     stuck: float = 10.0
     avoided: float = 5.0
 

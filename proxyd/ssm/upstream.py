@@ -22,6 +22,10 @@ from proxyd.ssm.instance import Instance
 from proxyd.target import Principal, Target
 
 
+class _NotUsable(Exception):
+    """There are no credentials for an instance; the text is for the operator."""
+
+
 @implementer(IUpstream)
 class SsmUpstream(Service):
     """
@@ -84,7 +88,10 @@ class SsmUpstream(Service):
 
     def _connector(self, instance: str) -> Any:
         async def connect() -> Instance:
-            await self._ground.source.check()
+            try:
+                await self._ground.source.check()
+            except DialError as problem:
+                raise _NotUsable(problem.detail) from None
             return Instance(self._ground, instance, self._sessions)
 
         return connect
