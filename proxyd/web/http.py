@@ -172,10 +172,16 @@ class ApiChannel(HTTPChannel):
         if not self._refused:
             super().allContentReceived()  # type: ignore[no-untyped-call]
 
+    def loseConnection(self) -> None:
+        """Close when all is sent; who does not take it, or stays on in TLS, is cut off later."""
+        if self._abortingCall is None:
+            self._cut_in(IDLE_SECONDS, self.forceAbortClient)
+        super().loseConnection()  # type: ignore[no-untyped-call]
+
     def timeoutConnection(self) -> None:
         """Nothing has come for a long time."""
-        self._abortingCall = self._later(self.abortTimeout, self.forceAbortClient)
-        self.loseConnection()  # type: ignore[no-untyped-call]
+        self._cut_in(self.abortTimeout, self.forceAbortClient)
+        self.loseConnection()
 
     def forceAbortClient(self) -> None:
         """It did not close when we did."""
@@ -205,7 +211,7 @@ class ApiChannel(HTTPChannel):
             % (answer.status, phrase(answer.status), len(body), body)
         )
         # Closing at once would be a reset while the client still sends: it might not read this.
-        self._abortingCall = self._later(LINGER_SECONDS, self._lingered)
+        self._cut_in(LINGER_SECONDS, self._lingered)
 
     def _throw_away(self, count: int) -> None:
         """A refused client still sends: its own kernel may keep what is more than a little."""
@@ -213,11 +219,17 @@ class ApiChannel(HTTPChannel):
         if self._thrown > LINGER_BYTES:
             self.transport.pauseProducing()
 
+    def _cut_in(self, seconds: float, call: Callable[[], object]) -> None:
+        if self._abortingCall is not None:
+            self._abortingCall.cancel()
+        self._abortingCall = self._later(seconds, call)
+
     def _later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
         later: IDelayedCall = self.callLater(seconds, call)  # type: ignore[no-untyped-call]
         return later
 
     def _lingered(self) -> None:
+        self._abortingCall = None
         self.timeoutConnection()
 
     def _too_slow(self) -> None:

@@ -11,8 +11,10 @@ import json
 from typing import Any
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -211,6 +213,19 @@ class TimeTests(ChannelCase):
         self.assertFalse(transport.connected)
         self.assertEqual(transport.value(), b"")
         self.assertEqual(self.site.clients, set())
+
+    def test_closing_for_ever(self) -> None:
+        """Who asks for the last answer, and then neither takes it nor agrees to the end of TLS."""
+        channel, transport = self.client()
+        transport.loseConnection = lambda: None
+        channel.dataReceived(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        self.assertIn(b"200 OK", transport.value())
+        self.clock.advance(IDLE_SECONDS - 1)
+        self.assertFalse(transport.aborted)
+        self.clock.advance(2)
+        self.assertTrue(transport.aborted)
+        channel.connectionLost(Failure(ConnectionAborted()))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_slow_answer(self) -> None:
         """While we think, the client may be silent."""
