@@ -30,6 +30,7 @@ from proxyd.errors import StartError
 from proxyd.figures import Figure
 from proxyd.interfaces import IStore
 from proxyd.net.certificates import own_certificate, state_directory
+from proxyd.net.clock import WallClock
 from proxyd.net.listening import open_port
 from proxyd.net.pem import load_certificates
 from proxyd.net.tls import server_context
@@ -203,7 +204,7 @@ class AgentsRoom(Room):
         certificate, key = own_certificate(
             state_directory(config.state, self._ground.environment),
             names=(socket.gethostname(),),
-            clock=self._ground.reactor,
+            clock=WallClock(self._ground.reactor),
         )
         self._certificate = certificate
         return server_context(certificate, key)

@@ -136,7 +136,7 @@ class State(Room):
         path = os.path.join(self._directory(config), "state.sqlite")
         if url:
             path = os.path.abspath(unquote(urlsplit(url).path))
-        return SqliteStore(reactor, path, STORE_ANSWER)
+        return SqliteStore(reactor, path, STORE_ANSWER, WallClock(reactor))
 
     def resources(self) -> Sequence[Resource]:
         """The calls that manage databases and tokens."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -40,13 +41,16 @@ _BUSY = 5.0
 class SqliteStore(ServedStore):
     """See L{IStore}."""
 
-    def __init__(self, reactor: Any, path: str, deadline: float) -> None:
+    def __init__(
+        self, reactor: Any, path: str, deadline: float, clock: IReactorTime | None = None
+    ) -> None:
         """
         @param path: the file; it and its folder are made where they are not there
         @param deadline: seconds that a call may take
+        @param clock: tells the hour that is written down; None: the reactor's
         """
         super().__init__()
-        self._reactor = reactor
+        self._clock: IReactorTime = reactor if clock is None else clock
         self._path = path
         self._worker = Worker(reactor, "store", deadline)
         self._connection: sqlite3.Connection | None = None
@@ -85,12 +89,12 @@ class SqliteStore(ServedStore):
 
     def join(self, name: str, address: str) -> Deferred[NodeRecord]:
         """See L{IStore}."""
-        now = int(self._reactor.seconds())
+        now = int(self._clock.seconds())
         return self.write(lambda rows: rows.join(name, address, now))
 
     def nodes(self) -> Deferred[list[NodeRecord]]:
         """See L{IStore}."""
-        now = int(self._reactor.seconds())
+        now = int(self._clock.seconds())
         return self.read(lambda rows: rows.nodes(now))
 
     # In the thread

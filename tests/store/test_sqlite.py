@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 
 from twisted.internet import reactor
+from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from proxyd.errors import StartError
@@ -149,3 +150,13 @@ class FileTests(TestCase):
         self.path.parent.write_text("a file")
         failure = await self.assertFailure(self.store().open(), StartError)
         self.assertIn(str(self.path), str(failure))
+
+    def test_hour(self) -> None:
+        """What is written down has the system's hour, whatever clock waits are measured by."""
+        clock = Clock()
+        clock.advance(NOW)
+        store = SqliteStore(Clock(), str(self.path), DEADLINE, clock)
+        self.successResultOf(store.open_now())
+        self.addCleanup(store.close)
+        self.assertEqual(self.successResultOf(store.join("n", "a:1")).seen_at, NOW)
+        self.assertEqual(len(self.successResultOf(store.nodes())), 1)
