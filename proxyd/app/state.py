@@ -63,6 +63,7 @@ class State(Room):
             self._token_connections,
             lambda: self._public(),
             lambda issuer: Fetcher(ground.reactor, issuer),
+            ground.reactor,
         )
         self.inner = (_Opened(self._store), self.tokens)
 

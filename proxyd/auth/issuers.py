@@ -26,27 +26,37 @@ class Issuers:
         clock: IReactorTime,
         fetch_of: Callable[[Issuer], Fetch],
         times: KeyTimes | None = None,
+        steady: IReactorTime | None = None,
     ) -> None:
-        """@param fetch_of: gives what fetches an issuer's keys"""
+        """
+        @param clock: tells the hour, for dates that others wrote
+        @param fetch_of: gives what fetches an issuer's keys
+        @param steady: measures how old keys are; None: as C{clock} does
+        """
         self._clock = clock
+        self._steady = clock if steady is None else steady
         self._fetch_of = fetch_of
         self._times = KeyTimes() if times is None else times
         self._known: dict[str, tuple[Issuer, KeySet]] = {}
 
     def adopt(self, issuers: Sequence[Issuer]) -> None:
-        """Believe these from now on; the keys of those that stay are kept."""
-        before, self._known = self._known, {}
+        """
+        Believe these from now on; the keys of those that stay are kept.
+
+        @raise StartError: the certificates of one can't be read; nothing is changed
+        """
+        known: dict[str, tuple[Issuer, KeySet]] = {}
         for issuer in issuers:
-            old = before.pop(issuer.issuer, None)
+            old = self._known.get(issuer.issuer)
             if old is not None and old[0] == issuer:
-                self._known[issuer.issuer] = old
-                continue
-            if old is not None:
-                old[1].stop()
-            keys = KeySet(self._clock, issuer, self._fetch_of(issuer), self._times)
-            self._known[issuer.issuer] = (issuer, keys)
-        for _, keys in before.values():
-            keys.stop()
+                known[issuer.issuer] = old
+            else:
+                keys = KeySet(self._steady, issuer, self._fetch_of(issuer), self._times)
+                known[issuer.issuer] = (issuer, keys)
+        before, self._known = self._known, known
+        for name, (_, keys) in before.items():
+            if name not in known or known[name][1] is not keys:
+                keys.stop()
 
     def stop(self) -> None:
         """Fetch no more."""

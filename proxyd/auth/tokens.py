@@ -74,13 +74,16 @@ class Tokens(Service):
         connections: Callable[[], Collection[str]],
         public: Callable[[], str] = lambda: "127.0.0.1:6432",
         fetch_of: Callable[[Issuer], Fetch] | None = None,
+        steady: IReactorTime | None = None,
     ) -> None:
         """
+        @param clock: tells the hour: tokens have dates
         @param connections: the names of the configuration's connections that
             take tokens, as they are now
         @param public: C{HOST:PORT} that connection strings name
         @param fetch_of: gives what fetches an issuer's keys; None: C{clock} is
             a whole reactor, and they are fetched by it
+        @param steady: measures how old an issuer's keys are; None: as C{clock} does
         """
         self.settings = settings
         self._clock = clock
@@ -88,7 +91,8 @@ class Tokens(Service):
         self.secret = secret
         self._public = public
         self._connections = connections
-        self.issuers = Issuers(clock, fetch_of or (lambda issuer: Fetcher(clock, issuer)))
+        fetch_of = fetch_of or (lambda issuer: Fetcher(clock, issuer))
+        self.issuers = Issuers(clock, fetch_of, steady=steady)
         self.issuers.adopt(settings.issuers)
         self._memory = TokenMemory(clock)
         self._cleaning = LoopingCall(self._clean)

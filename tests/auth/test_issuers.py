@@ -4,18 +4,25 @@ Tests of L{proxyd.auth.issuers}, with a real server of keys on loopback.
 
 from __future__ import annotations
 
+import json
+
 from twisted.internet import reactor
-from twisted.trial.unittest import TestCase
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from proxyd.auth.fetch import Fetcher
 from proxyd.auth.issuers import Issuers
+from proxyd.auth.jwks import Fetch
 from proxyd.auth.jws import read_token
 from proxyd.config.token_settings import Issuer, KeyTimes
+from proxyd.errors import StartError
 from proxyd.records import Grant, Refusal, TokenRefused
 from tests.auth.identity import ISSUER, Publisher, SigningKey, claims, settled
 from tests.postgres.client import until
 
 TIMES = KeyTimes(kept=600, pause=0, fetch=20)
+KEY = SigningKey("EdDSA", "one")
 
 
 class IssuersTests(TestCase):
@@ -160,3 +167,51 @@ class IssuersTests(TestCase):
         self.issuers.stop()
         await self.publisher.stop()
         await settled()
+
+
+class AdoptTests(SynchronousTestCase):
+    """Which issuers are believed, and by which clock their keys get old."""
+
+    def setUp(self) -> None:
+        self.hour, self.steady = Clock(), Clock()
+        self.hour.advance(1_800_000_000)
+        self.fetched: list[str] = []
+        self.issuers = Issuers(self.hour, self.fetch_of, KeyTimes(kept=600, pause=10), self.steady)
+        self.addCleanup(self.issuers.stop)
+
+    def fetch_of(self, issuer: Issuer) -> Fetch:
+        """Gives keys, but for one whose certificates are gone."""
+        if issuer.ca is not None:
+            raise StartError("certificates: no such file")
+
+        def fetch() -> Deferred[bytes]:
+            self.fetched.append(issuer.issuer)
+            return succeed(json.dumps({"keys": [KEY.published()]}).encode())
+
+        return fetch
+
+    def issuer(self, name: str, ca: str | None = None) -> Issuer:
+        """One that is configured so."""
+        return Issuer(name, ("proxyd",), f"https://{name}/keys", ca=ca)
+
+    def check(self, name: str) -> None:
+        """A token of this issuer is good."""
+        token = KEY.token(claims(self.hour.seconds(), iss=name))
+        self.successResultOf(Deferred.fromCoroutine(self.issuers.check(read_token(token), token)))
+
+    def test_all_or_none(self) -> None:
+        """Where one can't be believed, the others are those of before."""
+        self.issuers.adopt([self.issuer("a"), self.issuer("b")])
+        with self.assertRaises(StartError):
+            self.issuers.adopt([self.issuer("c"), self.issuer("b", ca="/no/such/file")])
+        self.check("a")
+        self.check("b")
+
+    def test_clock_set_back(self) -> None:
+        """Keys get old by a clock that nobody sets."""
+        self.issuers.adopt([self.issuer("a")])
+        self.check("a")
+        self.hour.rightNow -= 86400
+        self.steady.advance(601)
+        self.check("a")
+        self.assertEqual(self.fetched, ["a", "a"])
