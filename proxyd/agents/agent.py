@@ -19,12 +19,11 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from proxyd.agents.allow import AllowList
-from proxyd.agents.dialling import Dialling
+from proxyd.agents.dialling import Dialer, Dialling
 from proxyd.agents.session import AgentSession
 from proxyd.agents.websocket import HANDSHAKE, PATH, AgentClientFactory, AgentClientProtocol
 from proxyd.config.agents_model import AgentTimes
 from proxyd.errors import DialError, DialFailure, StartError
-from proxyd.interfaces import IDialer
 from proxyd.net.http_proxy import ThroughHttpProxy, proxy_for
 from proxyd.net.resolver import Resolver
 from proxyd.target import Principal, Target
@@ -50,7 +49,7 @@ class Agent(Service):
         reactor: Any,
         url: str,
         token: str,
-        dialer: IDialer,
+        dialer: Dialer,
         resolver: Resolver,
         allow: AllowList,
         random: Callable[[], float],

@@ -4,12 +4,12 @@ An agent's end of a stream: the target is looked up, asked about, dialled and jo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
@@ -17,15 +17,22 @@ from proxyd.agents.allow import AllowList
 from proxyd.agents.relay import Relay, StreamSide, TcpSide
 from proxyd.agents.session import CODES, AgentSession
 from proxyd.errors import DialError, DialFailure
-from proxyd.interfaces import IDialer
-from proxyd.net.resolver import Resolver
+from proxyd.net.resolver import Address, Resolver
 from proxyd.rules.hosts import plain
 from proxyd.target import Principal, Target
 from proxyd.wire.agent.frames import Code
 
 _log = Logger()
 
-_SERVER = Principal("", "server")
+
+class Dialer(Protocol):
+    """The direct way; see L{DirectDialer<proxyd.dial.direct.DirectDialer>}."""
+
+    def endpoint_for(self, target: Target, principal: Principal) -> IStreamClientEndpoint:
+        """To a target by its name."""
+
+    def endpoint_among(self, target: Target, addresses: Sequence[Address]) -> IStreamClientEndpoint:
+        """To one of these addresses of a target: nothing is looked up again."""
 
 
 class Dialling:
@@ -38,7 +45,7 @@ class Dialling:
     def __init__(
         self,
         clock: IReactorTime,
-        dialer: IDialer,
+        dialer: Dialer,
         resolver: Resolver,
         allow: AllowList,
         seconds: float,
@@ -91,11 +98,11 @@ class Dialling:
         assert isinstance(host, str) and isinstance(port, int)
         target = Target(host, port)
         try:
-            where = await self._checked(target)
+            addresses = await self._checked(target)
             relay = Relay(self._clock, lambda reason: self._ended(relay, target, reason))
             side = TcpSide(relay)
             factory = Factory.forProtocol(lambda: side)
-            await self._dialer.endpoint_for(where, _SERVER).connect(factory)
+            await self._dialer.endpoint_among(target, addresses).connect(factory)
         except DialError as error:
             _log.info("not reached: {reason}", reason=str(error))
             self._refuse(number, CODES.get(error.failure, Code.INTERNAL), error.failure.value)
@@ -110,20 +117,18 @@ class Dialling:
         relay.join(side.transport, stream)
         stream.attach(StreamSide(relay))
 
-    async def _checked(self, target: Target) -> Target:
+    async def _checked(self, target: Target) -> list[Address]:
         """
-        The target by the address that was looked at.
+        Those of a target's addresses that the list allows.
 
         @raise DialError: DENIED by the list, or NAME
         """
         found = await self._resolver.resolve(target.host.strip("[]"), target.port)
-        texts = {plain(ip_address(one.host.partition("%")[0])): one.host for one in found}
-        allowed = self._allow.allowed(target.host, target.port, texts)
+        by_value = {plain(ip_address(one.host.partition("%")[0])): one for one in found}
+        allowed = self._allow.allowed(target.host, target.port, by_value)
         if not allowed:
             raise DialError(DialFailure.DENIED, f"{target} is not on this agent's list")
-        if len(allowed) == len(texts):
-            return target if len(texts) > 1 else Target(texts[allowed[0]], target.port)
-        return Target(texts[allowed[0]], target.port)
+        return [by_value[one] for one in allowed]
 
     def _ended(self, relay: Relay, target: Target, reason: str) -> None:
         self.relays.discard(relay)

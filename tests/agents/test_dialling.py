@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from socket import AF_INET
 from typing import Any
 
 from twisted.trial.unittest import TestCase
@@ -9,7 +10,7 @@ from twisted.trial.unittest import TestCase
 from proxyd.agents.allow import AllowList
 from proxyd.agents.dialling import Dialling
 from proxyd.dial.direct import DirectDialer
-from proxyd.net.resolver import Resolver
+from proxyd.net.resolver import Address, Resolver
 from proxyd.wire.agent.frames import Code
 from tests.agents.scene import free_port, reactor
 from tests.support.streams import until
@@ -74,3 +75,24 @@ class DiallingTests(TestCase):
         self.assertEqual((await self.refusal(nowhere))[0], Code.NAME)
         metadata = {"remote_host": "169.254.169.254", "remote_port": 80}
         self.assertEqual((await self.refusal(metadata))[0], Code.DENIED)
+
+    async def test_looked_up_once(self) -> None:
+        """
+        What was looked at is what is dialled, however many addresses a name has: it may stand
+        for others a moment later.
+        """
+        asked: list[str] = []
+        here = free_port()
+
+        def look_up(host: str, port: int) -> list[Address]:
+            asked.append(host)
+            texts = ["127.0.0.1", "127.0.0.2"] if len(asked) == 1 else ["169.254.169.254"]
+            return [Address(AF_INET, text, port) for text in texts]
+
+        self.resolver.stopService()
+        self.resolver = Resolver(reactor, look_up=look_up)
+        self.resolver.startService()  # type: ignore[no-untyped-call]
+        self.addCleanup(self.resolver.stopService)
+        code, _ = await self.refusal({"remote_host": "db.example", "remote_port": here})
+        self.assertEqual(code, Code.REFUSED)
+        self.assertEqual(asked, ["db.example"])
