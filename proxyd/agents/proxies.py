@@ -91,10 +91,16 @@ class Proxies(Service):
     def adopt(self, settings: Settings) -> None:
         """Follow a reload: ports that went are closed, ports that came are opened."""
         self.settings = settings
+        closing = []
         for old in set(self._of_file) - set(settings.proxies):
             port = self._ports.pop(self._of_file.pop(old))
-            port.close("the configuration has it no more")
-        for new in settings.proxies:
+            closing.append(port.close("the configuration has it so no more"))
+        # One that has changed comes again, as soon as its old self has let go of the address.
+        DeferredList(closing).addCallback(lambda _: self._open_new())
+
+    def _open_new(self) -> None:
+        """Open those of the configuration that are not open."""
+        for new in self.settings.proxies if self.running else ():
             if new not in self._of_file:
                 try:
                     self._open_of_file(new)

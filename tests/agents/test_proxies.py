@@ -14,6 +14,7 @@ from proxyd.config.agents_model import ReversePort
 from proxyd.errors import StartError
 from proxyd.records import Conflict, Invalid, ProxyRecord, Unknown
 from tests.agents.scene import SETTINGS, AgentsTestCase, free_port
+from tests.support.streams import until
 
 WHOLE = ReversePort(
     ("pc1", "pc2"), "192.168.1.100", 3389, 1, "127.0.0.1", "tcp", (ip_network("10.0.0.0/8"),),
@@ -105,6 +106,15 @@ class ConfiguredTests(AgentsTestCase):
         self.assertIs(self.proxies.find(kept.proxy_id), kept)
         self.proxies.adopt(replace(SETTINGS, proxies=(two,)))
         self.assertEqual([port.settings for port in self.proxies], [two])
+
+    async def test_reload_changed(self) -> None:
+        """A port that leads elsewhere after a reload is closed, and opened again."""
+        one = replace(WHOLE, local_port=free_port())
+        two = replace(one, remote_port=one.remote_port + 1)
+        self.proxies.settings = replace(SETTINGS, proxies=(one,))
+        self.proxies.open_configured()
+        self.proxies.adopt(replace(SETTINGS, proxies=(two,)))
+        await until(lambda: [port.settings for port in self.proxies] == [two], "the new port")
 
     async def test_not_by_the_api(self) -> None:
         """One of the file can't be deleted by the API."""
