@@ -295,6 +295,10 @@ def open_port(reactor: Any, listener: Listener, factory: IProtocolFactory) -> IL
         raise StartError(f"can't listen at {listener.text}: this endpoint does not open at once")
     port = outcome[0]
     if IListeningPort.providedBy(port):
+        # What Twisted accepts is as ours: a peer that is gone without a word is noticed.
+        own = getattr(port, "socket", None)
+        if isinstance(own, socket.socket):
+            set_options(own)
         return port
     why = port.value if isinstance(port, Failure) else port
     cause = why.socketError if isinstance(why, CannotListenError) else why

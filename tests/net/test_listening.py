@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -197,6 +198,13 @@ class ReopenTests(AcceptingCase):
             self.connect(acceptor)
             await until(lambda: self.accepted, "the client")
             await acceptor.stop()
+
+    def test_options(self) -> None:
+        """A port of Twisted's hands on what every socket of ours has."""
+        port: Any = open_port(reactor, tcp(), Factory())
+        self.addCleanup(port.stopListening)
+        self.assertEqual(port.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1)
+        self.assertEqual(port.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60)
 
     async def test_taken_meanwhile(self) -> None:
         """Where it can't be opened again that is told, and it may be tried again."""
