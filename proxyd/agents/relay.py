@@ -21,6 +21,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from proxyd.config.times import REST_UNREAD
 from proxyd.net.pace import Rate
 
 
@@ -101,6 +102,7 @@ class Relay:
         self._gates: tuple[_Gate, ...] = ()
         self._reason = ""
         self._over = 0
+        self._late: IDelayedCall | None = None
 
     def join(self, tcp: Any, stream: Any) -> None:
         """Both are connected: carry from now on. The TCP side is paused until here."""
@@ -158,13 +160,22 @@ class Relay:
         if isinstance(reason.value, ConnectionDone):
             self._reason = self._reason or f"{who} closed"
             if self._over == 1:
+                self._late = self._clock.callLater(REST_UNREAD, self._too_late, other)
                 other.loseConnection()
         else:
             self._reason = self._reason or f"{who} was lost: {reason.getErrorMessage()}"
             if self._over == 1:
                 other.abortConnection()
         if self._over == 2:
+            if self._late is not None:
+                self._late.cancel()
+                self._late = None
             self._ended(self._reason)
+
+    def _too_late(self, other: Any) -> None:
+        """What waits for one side is not read there: nobody waits for that for ever."""
+        self._late = None
+        other.abortConnection()
 
 
 @implementer(IHalfCloseableProtocol)

@@ -146,6 +146,9 @@ class SsmTimes:
 LINGER = 5.0
 """How long a peer has to read our last words before its socket is reset."""
 
+REST_UNREAD = 60.0
+"""How long either end of a reverse port has to read the rest when the other one is gone."""
+
 LONGEST_DIAL = 3600.0
 """
 When a dial is given up by the dialer itself.

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.agents.relay import Relay
+from proxyd.config.times import REST_UNREAD
 from proxyd.net.pace import Rate
 
 
@@ -84,6 +85,19 @@ class RelayTests(SynchronousTestCase):
         self.assertEqual(self.reasons, [])
         relay.stream_lost(Failure(ConnectionDone()))
         self.assertEqual(self.reasons, ["the user closed"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_rest_unread(self) -> None:
+        """One side has closed, and the other does not read the rest: that ends, too."""
+        relay = self.relay()
+        relay.stream_lost(Failure(ConnectionDone()))
+        self.clock.advance(REST_UNREAD - 1)
+        self.assertFalse(self.tcp.aborted)
+        self.clock.advance(2)
+        self.assertTrue(self.tcp.aborted)
+        relay.tcp_lost(Failure(ConnectionLost()))
+        self.assertEqual(self.reasons, ["the far side closed"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_reset(self) -> None:
         """A loss goes on as a reset."""
