@@ -42,6 +42,9 @@ CHANNEL_FAILURE = 100
 BATCH = 8
 """How many packets go to the socket at once."""
 
+MOST_ANSWERS = 1000
+"""Answers that may wait while the connection takes nothing."""
+
 LONG_ROUND_TRIP = 0.2
 """Seconds that a round trip is taken to be before it is measured."""
 
@@ -97,6 +100,7 @@ class Channels(SSHService):
         self._came: list[memoryview] = []
         self._full = False
         self._held = False
+        self._unsent = 0
 
     @property
     def count(self) -> int:
@@ -231,20 +235,27 @@ class Channels(SSHService):
         far = getNS(packet)[1][:4]
         code = ADMINISTRATIVELY_PROHIBITED.to_bytes(4, "big")
         no = NS(b"no channels to here") + NS(b"")
-        self._client.sendPacket(CHANNEL_OPEN_FAILURE, far + code + no)
+        self._answer(CHANNEL_OPEN_FAILURE, far + code + no)
 
     def ssh_CHANNEL_REQUEST(self, packet: bytes) -> None:
         """The server wants something of a channel: no."""
         _, rest = getNS(packet[4:])
         stream = self._of(packet)
         if stream is not None and rest[:1] != b"\0":
-            self._client.sendPacket(CHANNEL_FAILURE, stream.far_number)
+            self._answer(CHANNEL_FAILURE, stream.far_number)
 
     def ssh_GLOBAL_REQUEST(self, packet: bytes) -> None:
         """The server wants something: no (which is also how it hears that we live)."""
         _, rest = getNS(packet)
         if rest[:1] != b"\0":
-            self._client.sendPacket(REQUEST_FAILURE, b"")
+            self._answer(REQUEST_FAILURE, b"")
+
+    def _answer(self, kind: int, payload: bytes) -> None:
+        """Say no; to one who asks and asks, and takes no answer, no more."""
+        self._unsent = 0 if self.writable else self._unsent + 1
+        if self._unsent > MOST_ANSWERS:
+            raise ProtocolError("it asks more than it takes answers")
+        self._client.sendPacket(kind, payload)
 
     def _of(self, packet: bytes) -> SshStream | None:
         number = int.from_bytes(packet[:4], "big")

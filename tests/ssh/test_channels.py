@@ -184,6 +184,17 @@ class BadServerTests(ChannelsCase):
         self.channels.ssh_CHANNEL_REQUEST(pack(">L", 0) + b"\0\0\0\x01x\x01")
         self.assertEqual(self.client.take(kinds.CHANNEL_FAILURE), [pack(">L", 100)])
 
+    def test_wishes_without_end(self) -> None:
+        """A server that asks and asks and reads no answer is left: memory has a bound."""
+        self.opened()
+        wish = b"\0\0\0\x01x\x01"
+        for _ in range(2 * kinds.MOST_ANSWERS):
+            self.channels.ssh_GLOBAL_REQUEST(wish)
+        self.channels.pauseProducing()
+        with self.assertRaises(ProtocolError):
+            for _ in range(2 * kinds.MOST_ANSWERS):
+                self.channels.ssh_GLOBAL_REQUEST(wish)
+
     def test_late_messages(self) -> None:
         """What was under way when we closed is no fault; then the number is free of meaning."""
         party = self.opened()
