@@ -121,17 +121,19 @@ _IAM_HINTS = (
         ),
     ),
     (
-        "no pg_hba.conf entry",
+        "pg_hba.conf",
         (
             "The server does not let this user in by IAM: enable IAM authentication of the "
             "instance, check its parameter group, and connect with TLS."
         ),
     ),
 )
-_IAM_SLOW = (
-    "Raise aws_iam_auth.connection_timeout, or see why the server or AWS answers slowly "
-    "(security group, route, proxyctl doctor)."
-)
+_IAM_ADVICE = {
+    DialFailure.TIMEOUT: "Raise aws_iam_auth.connection_timeout, or see why the server or AWS "
+    "answers slowly (security group, route, proxyctl doctor).",
+    DialFailure.CREDENTIALS: "No IAM token could be made: the operator's log and proxyctl doctor "
+    "say why.",
+}
 
 
 def unreachable(error: DialError, iam: bool = False) -> Fatal:
@@ -141,13 +143,13 @@ def unreachable(error: DialError, iam: bool = False) -> Fatal:
     @param iam: it was to be by an IAM token
     """
     state = "08006" if error.failure is DialFailure.LOST else "08001"
-    late = iam and error.failure is DialFailure.TIMEOUT
+    hint = _IAM_ADVICE.get(error.failure, "") if iam else ""
     return Fatal(
         state,
         "the database server can't be reached",
         detail=f"{error.failure.value[0].upper()}{error.failure.value[1:]}.",
-        hint=_IAM_SLOW if late else _OPERATOR,
-        reason=f"{error}. {_IAM_SLOW}" if late else str(error),
+        hint=hint or _OPERATOR,
+        reason=f"{error}. {hint}" if hint else str(error),
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from twisted.internet.interfaces import IReactorTime
 
 from proxyd.config.aws import TOKEN_LIFE
-from proxyd.errors import DialError, ProtocolError
+from proxyd.errors import DialError, DialFailure, ProtocolError
 from proxyd.postgres.answers import Refused, token_refused
 from proxyd.postgres.pool import Pool
 from proxyd.postgres.pools import Pools
@@ -130,6 +130,8 @@ async def _logged_in(patient: Patient) -> list[Finding]:
         return [Finding("login", False, f"the server refuses it: {error}", remedy)]
     except (DialError, ProtocolError) as error:
         remedy = "Is the server up, and the way there open (security group, route, via)?"
+        if isinstance(error, DialError) and error.failure is DialFailure.CREDENTIALS:
+            remedy = "See what is said of the credentials."
         return [Finding("login", False, str(error), remedy)]
     try:
         return [

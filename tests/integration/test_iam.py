@@ -205,6 +205,20 @@ class ScenarioTests(IamTestCase):
         rds = self.rds(900, hba=(f"host all {USER} 127.0.0.1/32 reject",))
         told = self.refused(self.daemon(rds))
         self.assertEqual(told["C"], "08006")
+        self.assertIn("pg_hba.conf", told["D"])
+        self.assertIn("enable IAM authentication", told["H"])
+
+    def test_no_credentials(self) -> None:
+        """AWS says no to whoever asks for credentials: where to look is said."""
+        rds, aws = self.rds(900), FakeAws()
+        self.addCleanup(aws.stop)
+        aws.trouble = "expired"
+        variables = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "")
+        daemon = self.daemon(rds, **(variables | aws.variables()))
+        told = self.refused(daemon)
+        self.assertEqual(told["C"], "08001")
+        self.assertIn("No IAM token could be made", told["H"])
+        daemon.wait_logged("ExpiredTokenException")
 
     def test_too_slow(self) -> None:
         """AWS's credentials do not come in time: which time can be raised is said."""
