@@ -1,6 +1,7 @@
 # Each target does all its own set-up; a second run of it is quick.
 #
 #   make run     proxyd in the foreground, with a PostgreSQL of its own and lines to paste
+#   make ssm-demo  upstreams by AWS Session Manager, without an AWS account
 #   make test    the whole suite
 #   make check   linters and types
 #   make soak    the long runs
@@ -14,10 +15,13 @@ TYPED := proxyd demo $(wildcard bench) twisted/plugins/proxyd_plugin.py
 # Peer programs (psql, pgbench, pgbouncer) that the machine lacks are unpacked here.
 export PATH := $(CURDIR)/.peers/bin:$(PATH)
 
-.PHONY: run test check soak bench clean
+.PHONY: run ssm-demo test check soak bench clean
 
 run: $(READY)
 	@exec $(PYTHON) -m demo
+
+ssm-demo: $(READY)
+	@exec $(PYTHON) -m demo.ssm
 
 test: $(READY) .peers/.ready
 	$(VENV)/bin/trial tests

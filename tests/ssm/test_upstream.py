@@ -26,6 +26,8 @@ BULK = (200 if SOAK else 5) * 1_000_000
 class SsmUpstreamTests(SsmCase):
     """Streams, sessions, failures."""
 
+    timeout = 3600 if SOAK else 170
+
     async def test_interface(self) -> None:
         """It is what it says, and so is what it stands on."""
         peer = self.peer()

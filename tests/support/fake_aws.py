@@ -39,7 +39,7 @@ class FakeAws:
     @ivar generation: part of those credentials; count it up to renew them
     """
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.asked: list[str] = []
         self.secret = "hush"
         self.trouble = ""
@@ -57,7 +57,7 @@ class FakeAws:
                 """Who asked did not wait for the answer: nothing to tell."""
 
         # In threads of its own, so that it answers whatever the test's reactor does.
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

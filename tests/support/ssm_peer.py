@@ -12,6 +12,7 @@ import itertools
 import json
 import random
 import secrets
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -103,11 +104,11 @@ class SsmApi(FakeAws):
     @ivar errors: how the next calls fail: status, code, text
     """
 
-    def __init__(self, peer: SsmPeer) -> None:
+    def __init__(self, peer: SsmPeer, port: int = 0) -> None:
         self.errors: list[tuple[int, str, str]] = []
         self.authorization: list[str] = []
         self._peer = peer
-        super().__init__()
+        super().__init__(port)
 
     def answer(self, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
         """One call."""
@@ -140,7 +141,7 @@ class SsmPeer:
     @ivar forgets: resuming a session says that it is over
     """
 
-    def __init__(self, *, seed: int = 0) -> None:
+    def __init__(self, *, seed: int = 0, api_port: int = 0) -> None:
         self.instances: dict[str, Manners] = {}
         self.sessions: dict[str, AgentSession] = {}
         self.sockets: list[RelaySocket] = []
@@ -163,7 +164,7 @@ class SsmPeer:
         )
         self._listening = IReactorTCP(reactor).listenTCP(0, factory, interface="127.0.0.1")
         self.port: int = self._listening.getHost().port
-        self.api = SsmApi(self)
+        self.api = SsmApi(self, api_port)
         self.url = self.api.url
 
     async def stop(self) -> None:
@@ -278,3 +279,21 @@ class SsmPeer:
 
         call: Any = self._clock.callLater(delay, now)
         self._later.add(call)
+
+
+def main(words: list[str]) -> None:
+    """
+    Run it by itself, for the demo and the benchmarks: C{[--paced] PORT INSTANCE...}.
+
+    The API is at C{http://127.0.0.1:PORT}; it runs until it is killed.
+    """
+    paced = words[:1] == ["--paced"]
+    port, *names = words[paced:]
+    peer = SsmPeer(api_port=int(port))
+    for name in names:
+        peer.instances[name] = Manners(paced=paced)
+    reactor.run()  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
