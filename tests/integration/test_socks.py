@@ -69,13 +69,15 @@ PAGE = b"a page behind the host\n"
 
 
 class Pages(http.server.BaseHTTPRequestHandler):
-    """One page, and where its clients came from."""
+    """One page, whatever is asked for."""
+
+    page = PAGE
 
     def do_GET(self) -> None:
         self.send_response(200)
-        self.send_header("Content-Length", str(len(PAGE)))
+        self.send_header("Content-Length", str(len(self.page)))
         self.end_headers()
-        self.wfile.write(PAGE)
+        self.wfile.write(self.page)
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Say nothing."""
@@ -85,10 +87,11 @@ class SocksTestCase(BlackBoxTestCase):
     """A page, two SSH servers, and a proxyd before them."""
 
     deadline = 120.0
+    pages: type[Pages] = Pages
 
     def setUp(self) -> None:
         super().setUp()
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.pages)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.addCleanup(self.server.server_close)
         self.addCleanup(self.server.shutdown)

@@ -22,7 +22,8 @@ class Cabled:
     A namespace with one address, which this machine reaches by a pair of veth.
 
     @ivar host: its address
-    @ivar starter: the words before a command that is to run in it, as an ordinary user
+    @ivar inside: the words before a command that is to run in it
+    @ivar starter: the same for an ordinary user
     """
 
     def __init__(self) -> None:
@@ -34,8 +35,9 @@ class Cabled:
         self._name = f"proxyd-{secrets.token_hex(4)}"
         self._near = f"pd{secrets.token_hex(4)}a"
         self._far = f"{self._near[:-1]}b"
+        self.inside = ["ip", "netns", "exec", self._name]
         self.starter = [
-            *("ip", "netns", "exec", self._name),
+            *self.inside,
             *("setpriv", f"--reuid={account()}", "--clear-groups", "--regid=nogroup"),
         ]
 
@@ -77,6 +79,10 @@ class Cabled:
     def plug(self) -> None:
         """Plug it in again."""
         self._ip("-n", self._name, "link", "set", self._far, "up")
+
+    def add_inside(self, address: str) -> None:
+        """Give the namespace one more address, to which no cable leads."""
+        self._ip("-n", self._name, "addr", "add", f"{address}/32", "dev", "lo")
 
     def _remove(self) -> None:
         subprocess.run(["ip", "link", "del", self._near], check=False, capture_output=True)

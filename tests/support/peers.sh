@@ -12,17 +12,27 @@ set -u
 
 folder=$1
 programs='haproxy psql pgbench pg_dump pg_restore pgbouncer sshd ssh ssh-add ssh-agent ssh-keygen microsocks danted proxychains4 nc.openbsd'
+# It is big, and fetched by itself, so that the others don't depend on it.
+browser='chromium'
+
+have() {
+    PATH="$folder/bin:$PATH:/usr/sbin" command -v "$1" >/dev/null 2>&1
+}
 
 missing() {
     for program in $programs; do
-        PATH="$folder/bin:$PATH:/usr/sbin" command -v "$program" >/dev/null 2>&1 || echo "$program"
+        have "$program" || echo "$program"
     done
+}
+
+missing_browser() {
+    have "$browser" || echo "$browser"
 }
 
 package_of() {
     # pgbench is in the server's package; the numbered packages have the programs themselves.
     case $1 in
-        haproxy | pgbouncer | microsocks | proxychains4) echo "$1" ;;
+        haproxy | pgbouncer | microsocks | proxychains4 | "$browser") echo "$1" ;;
         danted) echo dante-server ;;
         nc.openbsd) echo netcat-openbsd ;;
         sshd) echo openssh-server ;;
@@ -40,19 +50,22 @@ unpack() {
     mkdir -p "$folder/debs/partial" "$folder/root" "$folder/bin" || return
     # What another user may run (the server's) must be reachable for it.
     chmod 755 "$folder" "$folder/root" "$folder/bin"
-    apt-get update -qq </dev/null || true
     packages=$(for program in $1; do package_of "$program"; done | sort -u)
     [ -n "$packages" ] || return
     # shellcheck disable=SC2086 # one word a package
     apt-get install -y -qq --no-install-recommends --reinstall --download-only \
-        -o Dir::Cache::archives="$(cd "$folder/debs" && pwd)" $packages </dev/null || return
+        -o DPkg::Lock::Timeout=120 -o Dir::Cache::archives="$(cd "$folder/debs" && pwd)" $packages </dev/null || return
     for deb in "$folder"/debs/*.deb; do
         [ -e "$deb" ] && dpkg -x "$deb" "$folder/root"
     done
+    rm -f "$folder"/debs/*.deb
     root=$(cd "$folder/root" && pwd)
-    libraries=$(find "$root" -name '*.so.*' -exec dirname {} \; | sort -u | paste -sd:)
+    libraries=$(find "$root" \( -name '*.so' -o -name '*.so.*' \) -exec dirname {} \; | sort -u | paste -sd:)
     for program in $1; do
-        found=$(find "$root" -type f -name "$program" -perm -u+x -path '*bin/*' | sort -V | tail -n 1)
+        # The browser's file in bin is a script that looks below /usr: the program itself is
+        # in lib, which comes last.
+        found=$(find "$root" -type f -name "$program" -perm -u+x \
+            \( -path '*bin/*' -o -path '*/lib/chromium/*' \) | sort -V | tail -n 1)
         [ -n "$found" ] || continue
         printf '#!/bin/sh\nexport LD_LIBRARY_PATH="%s${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"\nexec "%s" "$@"\n' \
             "$libraries" "$found" >"$folder/bin/$program"
@@ -62,11 +75,14 @@ unpack() {
 
 mkdir -p "$folder"
 wanted=$(missing)
-if [ -n "$wanted" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    echo "set-up: unpacking for tests:" $wanted >&2
-    unpack "$wanted" >&2
+surfing=$(missing_browser)
+if [ -n "$wanted$surfing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "set-up: unpacking for tests:" $wanted $surfing >&2
+    apt-get update -qq </dev/null >&2 || true
+    [ -z "$wanted" ] || unpack "$wanted" >&2
+    [ -z "$surfing" ] || unpack "$surfing" >&2
 fi
-still=$(missing)
+still=$(missing; missing_browser)
 [ -z "$still" ] || echo "set-up: not on this machine, their tests skip:" $still >&2
 [ -z "${2:-}" ] || "$2" - <<'END'
 import sys
