@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -34,7 +35,7 @@ class RealAgent:
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        wait_until(lambda: os.path.exists(self.path), 60.0, "the agent's socket")
+        wait_until(self._is_up, 60.0, "the agent")
         for key in keys:
             subprocess.run(
                 [program("ssh-add"), "-q", str(key)],
@@ -42,6 +43,11 @@ class RealAgent:
                 check=True,
                 stdin=subprocess.DEVNULL,
             )
+
+    def _is_up(self) -> bool:
+        # The file is there a moment before the agent listens.
+        with socket.socket(socket.AF_UNIX) as asking:
+            return asking.connect_ex(self.path) == 0
 
     def stop(self) -> None:
         """End it."""
