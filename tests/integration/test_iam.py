@@ -71,7 +71,7 @@ class RenewalTests(IamTestCase):
 
         For 45 seconds; as soak test for 20 minutes with tokens of 60 seconds.
         """
-        life, lifetime, seconds = (60, 50, 1200) if SOAK else (12, 10, 45)
+        life, lifetime, seconds = (60, 50, 1200) if SOAK else (15, 10, 45)
         rds = self.rds(life)
         daemon = self.daemon(rds, f"    connection_max_lifetime: {lifetime}s\n")
         end = time.monotonic() + seconds
@@ -134,7 +134,7 @@ class RenewalTests(IamTestCase):
 
     def test_leased(self) -> None:
         """A connection that somebody uses is never cut for its age; it is counted apart."""
-        rds = self.rds(2)
+        rds = self.rds(30)
         daemon = self.daemon(rds, "    connection_max_lifetime: 2s\n")
         client = self.session(daemon)
         pid = client.value("SELECT pg_backend_pid()")
@@ -147,18 +147,18 @@ class ScenarioTests(IamTestCase):
 
     def test_connection_outlives_its_token(self) -> None:
         """The server looks at a token at the login only: a session goes on after its end."""
-        rds = self.rds(1)
+        rds = self.rds(6)
         client = self.session(self.daemon(rds))
-        client.query("SELECT pg_sleep(2.5)")
+        client.query("SELECT pg_sleep(7.5)")
         self.assertEqual(client.value("SELECT 'still here'"), "still here")
 
     def test_a_token_for_every_connection(self) -> None:
         """No token is used twice, so none that is old can be."""
-        rds = self.rds(3)
-        daemon = self.daemon(rds, "    connection_max_lifetime: 4s\n    max_open_connections: 4\n")
+        rds = self.rds(8)
+        daemon = self.daemon(rds, "    connection_max_lifetime: 9s\n    max_open_connections: 4\n")
         clients = [self.session(daemon) for _ in range(4)]
         for client in clients:
-            client.query("SELECT pg_sleep(1.2)")
+            client.query("SELECT pg_sleep(2.3)")
             client.query("SELECT pg_sleep(0)")
         # The later ones were opened when a token of the first would have been too old.
         self.assertEqual(len({client.value("SELECT pg_backend_pid()") for client in clients}), 4)
