@@ -49,6 +49,7 @@ class _Joined:
     """The WebSocket side."""
 
     tcp: Any = None
+    waiting = b""
 
     def join(self: Any, tcp: Any) -> None:
         """Each side is paused while the other has not taken what it was given."""
@@ -58,10 +59,13 @@ class _Joined:
         tcp.transport.registerProducer(self.transport, True)
         early, tcp.early = tcp.early, b""
         tcp.dataReceived(early)
+        tcp.transport.write(self.waiting)
 
     def onMessage(self: Any, payload: bytes, isBinary: bool) -> None:
         """Bytes go on."""
-        if isBinary:
+        if isBinary and self.tcp is None:
+            self.waiting += payload  # the target is being dialled
+        elif isBinary:
             self.tcp.transport.write(payload)
         else:
             self.dial(int(payload))
