@@ -16,21 +16,17 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet._producer_helpers import _PullToPush
-from twisted.internet.address import HostnameAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
-    IAddress,
     IHalfCloseableProtocol,
-    IProducer,
     IProtocol,
-    IPullProducer,
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from proxyd.interfaces import IStream
+from proxyd.net.writer_side import HIGH_WATER, LOW_WATER, WriterSide
 from proxyd.target import Target
 
 if TYPE_CHECKING:
@@ -47,21 +43,15 @@ MOST_WINDOW = 4 * 1024 * 1024
 PACKET = 32 * 1024
 """Bytes of data in one packet: what every server must take (RFC 4253, section 6.1)."""
 
-HIGH_WATER = 64 * 1024
-LOW_WATER = 16 * 1024
-"""Where a writer is paused, and where it goes on."""
-
 
 @implementer(IStream)
-class SshStream:
+class SshStream(WriterSide):
     """
     One channel, from its confirmation to its end.
 
     @ivar number: its number on our side
     @ivar far_number: its number on the far side, as four bytes
-    @ivar target: where it leads
     @ivar closed_by_far: whether the far side has closed it
-    @ivar pending: bytes that wait to be sent
     @ivar queued: whether it waits for its turn to send
     @ivar received: bytes that came
     @ivar sent: bytes that went
@@ -70,14 +60,13 @@ class SshStream:
     disconnecting = False
 
     def __init__(self, channels: Channels, number: int, target: Target) -> None:
+        super().__init__(target)
         self.number = number
-        self.target = target
         self.received = 0
         self.sent = 0
         self.queued = False
         self._channels = channels
         self._protocol: IProtocol | None = None
-        self._over = False
         # In: what may still come, what is not taken yet.
         self._window = FIRST_WINDOW
         self._window_size = FIRST_WINDOW
@@ -93,10 +82,6 @@ class SshStream:
         self.far_number = b""
         self._far_window = 0
         self._far_packet = PACKET
-        self._waiting: deque[bytes | memoryview] = deque()
-        self.pending = 0
-        self._producer: Any = None
-        self._producer_paused = False
         self._ending = False
         self._ended = False
 
@@ -325,50 +310,6 @@ class SshStream:
         """Close the channel now; what waits is thrown away."""
         if not self._over:
             self._end(_reason(ConnectionAborted()))
-
-    def getPeer(self) -> IAddress:
-        """The target, by the name that was asked for."""
-        return HostnameAddress(self.target.host.encode("idna"), self.target.port)
-
-    def getHost(self) -> IAddress:
-        """Not known: the far side does not say from which address it dials."""
-        return HostnameAddress(b"", 0)
-
-    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Take over whoever writes here; it is paused while too much waits."""
-        if self._producer is not None:
-            raise RuntimeError(f"a producer is registered already: {self._producer!r}")
-        if self._over:
-            producer.stopProducing()
-            return
-        if not streaming:
-            pull: IPullProducer = producer  # type: ignore[assignment]
-            producer = wrapped = _PullToPush(pull, self)  # type: ignore[no-untyped-call]
-            self._producer = producer
-            wrapped.startStreaming()  # type: ignore[no-untyped-call]
-            return
-        self._producer = producer
-        if self.pending > HIGH_WATER:
-            self._pause_writer()
-
-    def unregisterProducer(self) -> None:
-        """The writer is done."""
-        producer, self._producer = self._producer, None
-        self._producer_paused = False
-        if isinstance(producer, _PullToPush):
-            producer.stopStreaming()  # type: ignore[no-untyped-call]
-        if not self._waiting:
-            self._all_written()
-
-    def _pause_writer(self) -> None:
-        if self._producer is not None and not self._producer_paused:
-            self._producer_paused = True
-            self._producer.pauseProducing()
-
-    def _resume_writer(self) -> None:
-        self._producer_paused = False
-        if self._producer is not None:
-            self._producer.resumeProducing()
 
     # -- the end
 

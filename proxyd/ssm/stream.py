@@ -16,26 +16,18 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from twisted.internet._producer_helpers import _PullToPush
-from twisted.internet.address import HostnameAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
-    IAddress,
     IDelayedCall,
     IHalfCloseableProtocol,
-    IProducer,
     IProtocol,
-    IPullProducer,
 )
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from proxyd.interfaces import IStream
+from proxyd.net.writer_side import HIGH_WATER, LOW_WATER, WriterSide
 from proxyd.target import Target
-
-HIGH_WATER = 64 * 1024
-LOW_WATER = 16 * 1024
-"""Where a writer is paused, and where it goes on."""
 
 TURN = 16 * 1024 - 8
 """Bytes sent before it is another stream's turn: with smux's header, whole frames."""
@@ -75,14 +67,13 @@ class Carrier(Protocol):
 
 
 @implementer(IStream)
-class SsmStream:
+class SsmStream(WriterSide):
     """
     One connection, from its opening to its end.
 
     @ivar number: its number in the session
     @ivar kept: bytes that its reader has not taken
     @ivar taken: bytes that it has
-    @ivar pending: bytes that wait to be sent
     @ivar queued: whether it waits for its turn to send
     @ivar heard: whether anything came from the far side
     """
@@ -90,23 +81,18 @@ class SsmStream:
     disconnecting = False
 
     def __init__(self, carrier: Carrier, number: int, target: Target) -> None:
+        super().__init__(target)
         self.number = number
-        self.target = target
         self.kept = 0
         self.taken = 0
-        self.pending = 0
         self.queued = False
         self.heard = False
         self._carrier = carrier
         self._protocol: IProtocol | None = None
-        self._over = False
         self._held: deque[bytes] = deque()
         self._paused = False
         self._delivering = False
         self._far_end: Exception | None = None
-        self._waiting: deque[bytes | memoryview] = deque()
-        self._producer: Any = None
-        self._producer_paused = False
         self._ending = False
         self._told_written = False
         self._patience: IDelayedCall | None = None
@@ -278,50 +264,6 @@ class SsmStream:
         """Close it now; what waits is thrown away. There is no reset."""
         if not self._over:
             self._end(ConnectionAborted())
-
-    def getPeer(self) -> IAddress:
-        """The target, by the name that was asked for."""
-        return HostnameAddress(self.target.host.encode("idna"), self.target.port)
-
-    def getHost(self) -> IAddress:
-        """Not known: the far side does not say from which address it dials."""
-        return HostnameAddress(b"", 0)
-
-    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Take over whoever writes here; it is paused while too much waits."""
-        if self._producer is not None:
-            raise RuntimeError(f"a producer is registered already: {self._producer!r}")
-        if self._over:
-            producer.stopProducing()
-            return
-        if not streaming:
-            pull: IPullProducer = producer  # type: ignore[assignment]
-            producer = wrapped = _PullToPush(pull, self)  # type: ignore[no-untyped-call]
-            self._producer = producer
-            wrapped.startStreaming()  # type: ignore[no-untyped-call]
-            return
-        self._producer = producer
-        if self.pending > HIGH_WATER:
-            self._pause_writer()
-
-    def unregisterProducer(self) -> None:
-        """The writer is done."""
-        producer, self._producer = self._producer, None
-        self._producer_paused = False
-        if isinstance(producer, _PullToPush):
-            producer.stopStreaming()  # type: ignore[no-untyped-call]
-        if not self._waiting:
-            self._all_written()
-
-    def _pause_writer(self) -> None:
-        if self._producer is not None and not self._producer_paused:
-            self._producer_paused = True
-            self._producer.pauseProducing()
-
-    def _resume_writer(self) -> None:
-        self._producer_paused = False
-        if self._producer is not None:
-            self._producer.resumeProducing()
 
     # -- the end
 
