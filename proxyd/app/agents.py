@@ -10,10 +10,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IOpenSSLContextFactory
+from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
-from zope.interface import implementer
 
 from proxyd.agents.ports import PortSessions
 from proxyd.agents.proxies import Proxies
@@ -31,7 +30,8 @@ from proxyd.figures import Figure
 from proxyd.interfaces import IStore
 from proxyd.net.certificates import own_certificate, state_directory
 from proxyd.net.clock import WallClock
-from proxyd.net.listening import open_port
+from proxyd.net.context import Context
+from proxyd.net.listening import open_port, spoken_address
 from proxyd.net.pem import load_certificates
 from proxyd.net.tls import server_context
 from proxyd.web.resources.agents import AgentsResource
@@ -48,18 +48,6 @@ _PORT_LINE = (
     "port {port}: {users} users now, {total} so far, {received} bytes in, {sent} bytes out, "
     "{errors} errors"
 )
-
-
-@implementer(IOpenSSLContextFactory)
-class _Context:
-    """TLS toward agents; a reload may put another context here."""
-
-    def __init__(self, context: SSL.Context) -> None:
-        self.context = context
-
-    def getContext(self) -> SSL.Context:
-        """What the next connection uses."""
-        return self.context
 
 
 class AgentsRoom(Room):
@@ -83,7 +71,7 @@ class AgentsRoom(Room):
         ground.sessions.add(PortSessions(lambda: iter(self.proxies)))
         self._certificate = ""
         context = self._context(config, settings)
-        self._tls = None if context is None else _Context(context)
+        self._tls = None if context is None else Context(context)
         self._ports: list[IListeningPort] = []
         self._loaded = False
         self.inner = (self.agents, self.proxies)
@@ -143,9 +131,9 @@ class AgentsRoom(Room):
 
     def addresses(self) -> Sequence[tuple[str, str]]:
         """The listener and the ports."""
-        found = [("agents", _spoken(port.getHost())) for port in self._ports]
+        found = [("agents", _shown(port.getHost())) for port in self._ports]
         found += [
-            ("reverse port", f"{port.settings.bind}:{port.settings.local_port}")
+            ("reverse port", spoken_address((port.settings.bind, port.settings.local_port)))
             for port in self.proxies
         ]
         return found
@@ -235,11 +223,10 @@ class _Doors(Service):
         return self._close()
 
 
-def _spoken(address: Any) -> str:
-    host, port = getattr(address, "host", None), getattr(address, "port", None)
-    if host is None:
-        return str(getattr(address, "name", address))
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _shown(address: Any) -> str:
+    """What Twisted says of a port's address, as C{HOST:PORT} or C{unix:PATH}."""
+    host = getattr(address, "host", None)
+    return spoken_address(address.name if host is None else (host, address.port))
 
 
 def _now(work: Deferred[Any]) -> None:

@@ -79,10 +79,6 @@ class TokenMemory:
         """The token whose SHA-256 this is."""
         return self._digests.get(digest)
 
-    def by_key(self, key: Key) -> TokenRecord | None:
-        """The token of this issuer and id."""
-        return self._records.get(key)
-
     # Sessions
 
     def look(self, grant: Grant) -> None:

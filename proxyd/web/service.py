@@ -11,15 +11,14 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import (
     IListeningPort,
-    IOpenSSLContextFactory,
     IProtocolFactory,
 )
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.resource import IResource
-from zope.interface import implementer
 
 from proxyd.config.model import Listener
+from proxyd.net.context import Context
 from proxyd.net.listening import open_port
 from proxyd.web.http import ApiSite
 from proxyd.web.local_socket import LocalDoor, is_ours
@@ -28,24 +27,6 @@ _log = Logger()
 
 LOCAL_CLIENTS = 64
 """Connections at a time by the UNIX socket, beside those by TCP."""
-
-
-@implementer(IOpenSSLContextFactory)
-class Context:
-    """
-    How TLS is spoken to clients of the API.
-
-    @ivar context: None: not at all; may be replaced by one with another
-        certificate, for those who come from now on
-    """
-
-    def __init__(self, context: SSL.Context | None) -> None:
-        self.context = context
-
-    def getContext(self) -> SSL.Context:
-        """What the next connection uses."""
-        assert self.context is not None
-        return self.context
 
 
 class Web(Service):
