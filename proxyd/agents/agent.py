@@ -21,8 +21,9 @@ from twisted.python.failure import Failure
 from proxyd.agents.allow import AllowList
 from proxyd.agents.dialling import Dialer, Dialling
 from proxyd.agents.session import AgentSession
-from proxyd.agents.websocket import HANDSHAKE, PATH, AgentClientFactory, AgentClientProtocol
+from proxyd.agents.websocket import PATH, AgentClientFactory, AgentClientProtocol
 from proxyd.config.agents_model import AgentTimes
+from proxyd.config.times import AGENT_HANDSHAKE
 from proxyd.errors import DialError, DialFailure, StartError
 from proxyd.net.http_proxy import ThroughHttpProxy, proxy_for
 from proxyd.net.resolver import Resolver
@@ -156,10 +157,10 @@ class Agent(Service):
                 raise DialError(DialFailure.BROKEN, "no TLS is set up")
             wanted = TLSMemoryBIOFactory(self._tls(self._host), True, factory)
         connecting = self._way().connect(wanted)
-        connecting.addTimeout(HANDSHAKE, self._reactor, _unanswered)
+        connecting.addTimeout(AGENT_HANDSHAKE, self._reactor, _unanswered)
         connection: Any = await connecting
         try:
-            return await factory.ready.addTimeout(2 * HANDSHAKE, self._reactor, _unanswered)
+            return await factory.ready.addTimeout(2 * AGENT_HANDSHAKE, self._reactor, _unanswered)
         except BaseException:
             connection.transport.abortConnection()
             raise

@@ -28,6 +28,7 @@ from twisted.python.failure import Failure
 
 from proxyd.agents.hush import Hush
 from proxyd.agents.session import AgentSession
+from proxyd.config.times import AGENT_HANDSHAKE, LINGER
 from proxyd.errors import DialError, ProtocolError
 from proxyd.net.tls import reason as tls_reason
 from proxyd.wire.agent import frames, json_session
@@ -36,12 +37,6 @@ _log = Logger()
 
 PATH = "/agent"
 """Where agents come to."""
-
-HANDSHAKE = 10.0
-"""Seconds that a WebSocket's opening may take."""
-
-GOODBYE = 5.0
-"""Seconds that its closing may take."""
 
 HEAD = 16 * 1024
 """Bytes of an HTTP head that does not end, after which nobody waits for its end."""
@@ -55,7 +50,7 @@ _GOING = 1000
 _OPTIONS: Mapping[str, Any] = {
     "maxFramePayloadSize": frames.MESSAGE_LIMIT,
     "maxMessagePayloadSize": frames.MESSAGE_LIMIT,
-    "openHandshakeTimeout": HANDSHAKE,
+    "openHandshakeTimeout": AGENT_HANDSHAKE,
     # Its own timers outlive the connection; ours is below.
     "closeHandshakeTimeout": 0,
     "tcpNoDelay": True,
@@ -81,7 +76,7 @@ class _Wire:
         super().dataReceived(data)  # type: ignore[misc]
 
     def dropConnection(self: Any, abort: bool = False) -> None:
-        """Close the connection, within L{GOODBYE}: in TLS the peer would have to agree."""
+        """Close the connection, within L{LINGER}: in TLS the peer would have to agree."""
         super().dropConnection(abort)  # type: ignore[misc]
         if not abort:
             self._leave()
@@ -102,13 +97,13 @@ class _Wire:
         self.farewell(_GOING, reason)
 
     def farewell(self: Any, code: int, reason: str) -> None:
-        """Say why it ends, and wait for the answer no longer than L{GOODBYE}."""
+        """Say why it ends, and wait for the answer no longer than L{LINGER}."""
         self.sendClose(code, reason[:100])
         self._leave()
 
     def _leave(self: Any) -> None:
         if self._leaving is None:
-            self._leaving = self.factory.reactor.callLater(GOODBYE, self.abort)
+            self._leaving = self.factory.reactor.callLater(LINGER, self.abort)
 
     def abort(self: Any) -> None:
         """Close at once."""

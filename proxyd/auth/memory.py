@@ -13,13 +13,11 @@ from collections.abc import Iterable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from proxyd.config.times import DATE_AGAIN
 from proxyd.interfaces import IRevocable
 from proxyd.records import Change, Grant, Kind, Refusal, TokenRecord, TokenRefused
 
 _log = Logger()
-
-_LONGEST_WAIT = 60.0
-"""Seconds after which the clock is looked at again, should it have been set meanwhile."""
 
 Key = tuple[str, str]
 
@@ -151,7 +149,7 @@ class TokenMemory:
             self._awaited.discard(heapq.heappop(self._ends))
         if self._ends:
             left = self._ends[0][0] - self._clock.seconds()
-            self._call = self._clock.callLater(min(max(left, 0.0), _LONGEST_WAIT), self._expire)
+            self._call = self._clock.callLater(min(max(left, 0.0), DATE_AGAIN), self._expire)
 
     def _expire(self) -> None:
         self._call = None

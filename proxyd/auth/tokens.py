@@ -25,6 +25,7 @@ from proxyd.auth.issuers import Issuers
 from proxyd.auth.jwks import Fetch
 from proxyd.auth.jws import looks_like_token, read_token
 from proxyd.auth.memory import TokenMemory
+from proxyd.config.times import STORE_WATCH, TOKENS_FORGOTTEN
 from proxyd.config.token_settings import Issuer, TokenSettings
 from proxyd.interfaces import IRevocable, IStore, ITokens
 from proxyd.net.tasks import spawn
@@ -49,8 +50,6 @@ LONGEST_TTL = 100 * 365 * 86400
 """Seconds of the longest life a token can be given."""
 
 LONGEST_LABEL = 200
-_CLEANUP = 3600.0
-_WATCH = 0.25
 
 
 @implementer(ITokens)
@@ -128,11 +127,11 @@ class Tokens(Service):
     def startService(self) -> None:
         """Begin to forget expired tokens, and to watch for a silent store."""
         super().startService()  # type: ignore[no-untyped-call]
-        self._cleaning.start(_CLEANUP, now=True).addErrback(
+        self._cleaning.start(TOKENS_FORGOTTEN, now=True).addErrback(
             lambda failure: _log.failure("the cleaning of tokens stopped", failure)
         )
         if self._store.shared:
-            self._watching.start(_WATCH, now=False).addErrback(
+            self._watching.start(STORE_WATCH, now=False).addErrback(
                 lambda failure: _log.failure("the watch over the store stopped", failure)
             )
 

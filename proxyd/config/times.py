@@ -158,3 +158,36 @@ Whoever dials has a deadline of its own (C{connect_timeout}): this is for one wh
 
 STORE_ANSWER = 10.0
 """How long the state store may take for anything it is asked."""
+
+STORE_WATCH = 0.25
+"""Between two looks whether a shared store has been silent for too long."""
+
+TOKENS_FORGOTTEN = 3600.0
+"""Between two times that expired tokens are forgotten."""
+
+DATE_AGAIN = 60.0
+"""After which whoever waits for a date looks at the clock again: it may have been set meanwhile."""
+
+API_REQUEST = 20.0
+"""Within these a request to the API is here as a whole, from its first byte."""
+
+API_ANSWER = 60.0
+"""A call of the API that is not answered by then is given up."""
+
+API_IDLE = 60.0
+"""How long a connection to the API may wait for its next request, or be read from at its end."""
+
+API_LINGER = 2.0
+"""For so long a client that the API refused may still read why."""
+
+AGENT_HANDSHAKE = 10.0
+"""How long the opening of an agent's WebSocket may take."""
+
+SSH_AGENT = 30.0
+"""How long an ssh-agent may take: it may ask a person first."""
+
+NAME_GLANCE = 5.0
+"""After which a target is judged without its name's addresses, where they only might matter."""
+
+UDP_VERDICT = 30.0
+"""For which what the rules said of a datagram's target is good."""

@@ -23,6 +23,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from proxyd.config.times import NAME_GLANCE
 from proxyd.dial.direct import DirectDialer
 from proxyd.errors import DialError, DialFailure
 from proxyd.interfaces import IRouter, IUpstream, Passage
@@ -31,9 +32,6 @@ from proxyd.net.resolver import Address, Resolver
 from proxyd.rules.hosts import BadHost, Host, host_of, plain
 from proxyd.rules.routes import DIRECT, Decision, Rules
 from proxyd.target import Principal, Target
-
-GLANCE = 5.0
-"""Seconds after which a name is judged without its addresses, where they only might matter."""
 
 FAMILIES = {4: AF_INET, 6: AF_INET6}
 
@@ -128,7 +126,7 @@ class Router:
                 failure.raiseException()
 
         looking: Deferred[Sequence[Address] | None] = self._resolver.resolve(host.name, port)  # type: ignore[assignment]
-        looking.addTimeout(GLANCE, self._clock, lambda *_: None)
+        looking.addTimeout(NAME_GLANCE, self._clock, lambda *_: None)
         return looking.addErrback(unknown)
 
     def _judged(

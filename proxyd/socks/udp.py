@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from proxyd.config.times import UDP_VERDICT
 from proxyd.errors import DialError, ProtocolError
 from proxyd.interfaces import Passage
 from proxyd.net.link import Link
@@ -41,9 +42,6 @@ LONGEST = 65535
 
 KNOWN = 256
 """Targets whose verdict is remembered for one association, and as many peers."""
-
-VERDICT = 30.0
-"""Seconds for which a verdict on a target is good."""
 
 WAITING = 32
 """Datagrams that may wait for a name to be looked up; more are dropped."""
@@ -207,7 +205,7 @@ class UdpAssociation(Work):
             return
         if len(self._verdicts) >= KNOWN:
             del self._verdicts[next(iter(self._verdicts))]
-        self._verdicts[place] = (self._listener.clock.seconds() + VERDICT, to)
+        self._verdicts[place] = (self._listener.clock.seconds() + UDP_VERDICT, to)
         self._send(payload, to)
 
     def _send(self, payload: bytes, to: Place | None) -> None:

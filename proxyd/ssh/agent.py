@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorTime, IReactorUNIX
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from proxyd.config.times import SSH_AGENT
 from proxyd.ssh.identities import Identity, IdentityError
 
 REQUEST_IDENTITIES = 11
@@ -26,9 +27,6 @@ SIGN_RESPONSE = 14
 
 ANSWER_LIMIT = 256 * 1024
 """The longest answer that is taken, in bytes; OpenSSH's own limit (authfd.c)."""
-
-SECONDS = 30.0
-"""How long an agent may take: it may ask a person first."""
 
 _FLAGS = {b"rsa-sha2-256": 2, b"rsa-sha2-512": 4}
 
@@ -107,7 +105,7 @@ class Agent(Protocol):
             raise self._problem("is gone")
         # One who gives up leaves its place: its answer may still come, and is thrown away.
         answered: Deferred[bytes] = Deferred()
-        answered.addTimeout(SECONDS, self._clock, self._too_late)
+        answered.addTimeout(SSH_AGENT, self._clock, self._too_late)
         self._waiting.append(answered)
         message = bytes((kind,)) + body
         self.transport.write(len(message).to_bytes(4, "big") + message)
@@ -149,7 +147,7 @@ async def connect_agent(reactor: IReactor, path: str | None) -> Agent:
     """
     if not path:
         raise IdentityError("no key is configured, and SSH_AUTH_SOCK names no ssh-agent")
-    endpoint = UNIXClientEndpoint(reactor, path, SECONDS)  # type: ignore[no-untyped-call]
+    endpoint = UNIXClientEndpoint(reactor, path, SSH_AGENT)  # type: ignore[no-untyped-call]
     try:
         protocol = await endpoint.connect(Factory.forProtocol(lambda: Agent(reactor, path)))  # type: ignore[no-untyped-call]
     except ConnectError as problem:

@@ -28,7 +28,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from proxyd.config.times import PulseTimes
+from proxyd.config.times import LINGER, PulseTimes
 from proxyd.errors import ProtocolError
 from proxyd.ssh import algorithms
 from proxyd.ssh.channels import Channels
@@ -40,9 +40,6 @@ from proxyd.ssh.protection import Protection
 from proxyd.ssh.pulse import Heart
 
 _log = Logger()
-
-CLOSING_SECONDS = 5.0
-"""How long a server may take to hang up after our goodbye."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +149,7 @@ class SshClient(PacketTransport):
         transport.loseConnection()
         # Whoever is asked to close and does not must not hold us up.
         self._heart.stop()
-        self._closing = self._clock.callLater(CLOSING_SECONDS, self._cut)
+        self._closing = self._clock.callLater(LINGER, self._cut)
 
     def _cut(self) -> None:
         self._closing = None

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from proxyd.config.times import API_ANSWER
 from proxyd.records import Conflict, Invalid, StoreError, StoreLost, Unknown
 from proxyd.web.answer import Answer, ApiError, invalid, not_found, phrase
 from proxyd.web.audit import audit
@@ -25,9 +26,6 @@ from proxyd.web.route import Call, Caller, Route
 from proxyd.web.schema import NotJson, Wrong, parse, wrong_with
 
 _log = Logger()
-
-ANSWER_SECONDS = 60.0
-"""A call that is not answered by then is given up."""
 
 _STATUS: Mapping[type[StoreError], int] = {
     Unknown: 404,
@@ -108,7 +106,7 @@ class Api(Resource):
         if isinstance(served, Answer):
             return served
         waiting: Deferred[Answer] = ensureDeferred(served)  # type: ignore[arg-type]
-        return await waiting.addTimeout(ANSWER_SECONDS, self._clock)
+        return await waiting.addTimeout(API_ANSWER, self._clock)
 
     def _tell(
         self,

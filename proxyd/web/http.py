@@ -20,6 +20,7 @@ from twisted.web.http import NO_CONTENT, HTTPChannel
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
+from proxyd.config.times import API_IDLE, API_LINGER, API_REQUEST
 from proxyd.web.answer import JSON, ApiError, phrase
 
 _log = Logger()
@@ -31,15 +32,6 @@ HEADER_LIMIT = 16 * 1024
 """Bytes of the request line and all headers; each line has at most as many."""
 
 HEADERS = 100
-RECEIVE_SECONDS = 20.0
-"""Within these a request is here as a whole, from its first byte."""
-
-IDLE_SECONDS = 60
-"""How long a connection may wait for its next request."""
-
-LINGER_SECONDS = 2.0
-"""For so long a refused client may still read our answer."""
-
 LINGER_BYTES = 1024 * 1024
 """Of what it still sends meanwhile so much is thrown away; more is not read."""
 
@@ -142,7 +134,7 @@ class ApiChannel(HTTPChannel):
             self._throw_away(len(data))
             return
         if self._receiving is None and not self._handlingRequest:
-            self._receiving = self._later(RECEIVE_SECONDS, self._too_slow)
+            self._receiving = self._later(API_REQUEST, self._too_slow)
         super().dataReceived(data)  # type: ignore[no-untyped-call]
 
     def lineReceived(self, line: bytes) -> None:
@@ -175,7 +167,7 @@ class ApiChannel(HTTPChannel):
     def loseConnection(self) -> None:
         """Close when all is sent; who does not take it, or stays on in TLS, is cut off later."""
         if self._abortingCall is None:
-            self._cut_in(IDLE_SECONDS, self.forceAbortClient)
+            self._cut_in(API_IDLE, self.forceAbortClient)
         super().loseConnection()  # type: ignore[no-untyped-call]
 
     def timeoutConnection(self) -> None:
@@ -211,7 +203,7 @@ class ApiChannel(HTTPChannel):
             % (answer.status, phrase(answer.status), len(body), body)
         )
         # Closing at once would be a reset while the client still sends: it might not read this.
-        self._cut_in(LINGER_SECONDS, self._lingered)
+        self._cut_in(API_LINGER, self._lingered)
 
     def _throw_away(self, count: int) -> None:
         """A refused client still sends: its own kernel may keep what is more than a little."""
@@ -263,7 +255,7 @@ class ApiSite(Site):
         @param counted: told of each answer: which call (empty: none that is known), the status
         @param limit: connections at a time
         """
-        super().__init__(resource, reactor=reactor, timeout=IDLE_SECONDS)  # type: ignore[no-untyped-call]
+        super().__init__(resource, reactor=reactor, timeout=API_IDLE)  # type: ignore[no-untyped-call]
         # Plain HTTP/1.1: nothing is gained by HTTP/2 here, and its limits are others.
         self.protocol = ApiChannel  # type: ignore[method-assign,assignment]
         self.counted = counted

@@ -13,12 +13,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.agents.session import AgentSession
 from proxyd.agents.websocket import (
-    GOODBYE,
     HEAD,
     AgentClientFactory,
     AgentServerFactory,
     has_fast_masking,
 )
+from proxyd.config.times import LINGER
 from proxyd.wire.agent.frames import MESSAGE_LIMIT, SUBPROTOCOL
 from proxyd.wire.agent.mux import Mux
 
@@ -104,7 +104,7 @@ class StrangerTests(SynchronousTestCase):
             peer.dataReceived(b"a" * 4096)
         self.assertLess(len(peer.data), 4096)
         self.assertFalse(peer.transport.aborted)
-        peer.factory.reactor.advance(GOODBYE)
+        peer.factory.reactor.advance(LINGER)
         self.assertTrue(peer.transport.aborted)
 
     def test_pings_unread(self) -> None:

@@ -11,8 +11,9 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from proxyd.config.times import NAME_GLANCE
 from proxyd.dial.direct import DirectDialer
-from proxyd.dial.router import GLANCE, Router
+from proxyd.dial.router import Router
 from proxyd.errors import DialError, DialFailure
 from proxyd.interfaces import IRouter, Passage
 from proxyd.net.resolver import Address
@@ -164,7 +165,7 @@ class RouterTests(SynchronousTestCase):
         self.assertEqual(self.found(router, "unknown").way, "far")
         finding = router.find(Target("silent", 80), ANN)
         self.assertNoResult(finding)
-        self.clock.advance(GLANCE)
+        self.clock.advance(NAME_GLANCE)
         self.assertEqual(self.successResultOf(finding).way, "far")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 

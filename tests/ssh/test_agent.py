@@ -17,6 +17,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from proxyd.config.times import SSH_AGENT
 from proxyd.ssh import agent as agents
 from proxyd.ssh.agent import Agent, connect_agent
 from proxyd.ssh.identities import IdentityError
@@ -144,7 +145,7 @@ class BadAgentTests(SynchronousTestCase):
     def test_silence(self) -> None:
         """It does not answer: given up after a while, and nothing is left."""
         asked = self.ask()
-        self.clock.advance(agents.SECONDS + 1)
+        self.clock.advance(SSH_AGENT + 1)
         self.assertIn("has not answered", self.refusal(asked))
         self.assertTrue(self.transport.disconnecting)
         self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
-from proxyd.config.times import PulseTimes
+from proxyd.config.times import LINGER, PulseTimes
 from proxyd.errors import DialFailure
 from proxyd.net.failover import WayLost
 from proxyd.ssh import client as clients
@@ -197,7 +197,7 @@ class LifeTests(SshCase):
         channels.ask_for_life = counted  # type: ignore[method-assign]
         await until(lambda: len(asked) > 5, "some questions")
         self.assertEqual(channels.why_lost, "")
-        self.assertLess(channels.round_trip, clients.CLOSING_SECONDS)
+        self.assertLess(channels.round_trip, LINGER)
 
 
 class RekeyTests(SshCase):

@@ -19,15 +19,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from proxyd.config.times import API_IDLE, API_LINGER, API_REQUEST
 from proxyd.web.answer import ERROR
 from proxyd.web.http import (
     BODY_LIMIT,
     HEADER_LIMIT,
     HEADERS,
-    IDLE_SECONDS,
     LINGER_BYTES,
-    LINGER_SECONDS,
-    RECEIVE_SECONDS,
     ApiChannel,
     ApiRequest,
     ApiSite,
@@ -182,7 +180,7 @@ class TimeTests(ChannelCase):
     def test_slow_head(self) -> None:
         """A byte a second keeps nobody in: the time is for the request as a whole."""
         channel, transport = self.client()
-        for second in range(int(RECEIVE_SECONDS) + 1):
+        for second in range(int(API_REQUEST) + 1):
             channel.dataReceived(GET[second : second + 1])
             self.clock.advance(1)
         self.assert_refused(transport.value(), 408)
@@ -191,7 +189,7 @@ class TimeTests(ChannelCase):
         """Nor does a body that comes in drops."""
         channel, transport = self.client()
         channel.dataReceived(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
-        for _ in range(int(RECEIVE_SECONDS)):
+        for _ in range(int(API_REQUEST)):
             channel.dataReceived(b"x")
             self.clock.advance(1)
         self.assert_refused(transport.value(), 408)
@@ -202,14 +200,14 @@ class TimeTests(ChannelCase):
         channel, transport = self.client()
         for _ in range(5):
             channel.dataReceived(GET)
-            self.clock.advance(RECEIVE_SECONDS - 1)
+            self.clock.advance(API_REQUEST - 1)
         self.assertEqual(transport.value().count(b"200 OK"), 5)
         self.assertTrue(transport.connected)
 
     def test_silence(self) -> None:
         """Who says nothing at all is let go, without a word."""
         transport = self.client()[1]
-        self.clock.advance(IDLE_SECONDS + 1)
+        self.clock.advance(API_IDLE + 1)
         self.assertFalse(transport.connected)
         self.assertEqual(transport.value(), b"")
         self.assertEqual(self.site.clients, set())
@@ -220,7 +218,7 @@ class TimeTests(ChannelCase):
         transport.loseConnection = lambda: None
         channel.dataReceived(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         self.assertIn(b"200 OK", transport.value())
-        self.clock.advance(IDLE_SECONDS - 1)
+        self.clock.advance(API_IDLE - 1)
         self.assertFalse(transport.aborted)
         self.clock.advance(2)
         self.assertTrue(transport.aborted)
@@ -232,7 +230,7 @@ class TimeTests(ChannelCase):
         self.echo.slow = True
         channel, transport = self.client()
         channel.dataReceived(GET)
-        self.clock.advance(IDLE_SECONDS * 2)
+        self.clock.advance(API_IDLE * 2)
         self.assertTrue(transport.connected)
         transport.loseConnection()
 
@@ -243,7 +241,7 @@ class TimeTests(ChannelCase):
         answer = transport.value()
         for _ in range(10):
             channel.dataReceived(b"x" * 100_000)
-        self.clock.advance(LINGER_SECONDS - 0.1)
+        self.clock.advance(API_LINGER - 0.1)
         self.assertTrue(transport.connected)
         self.clock.advance(0.2)
         self.assertFalse(transport.connected)
@@ -258,7 +256,7 @@ class TimeTests(ChannelCase):
         self.assertEqual(transport.producerState, "producing")
         channel.dataReceived(b"x" * 100_000)
         self.assertEqual(transport.producerState, "paused")
-        self.clock.advance(LINGER_SECONDS)
+        self.clock.advance(API_LINGER)
         self.assertFalse(transport.connected)
 
     def test_nothing_is_left(self) -> None:
