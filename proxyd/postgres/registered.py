@@ -257,7 +257,8 @@ def written(parsed: ParsedDsn) -> str:
     if parsed.connect_timeout is not None:
         words["connect_timeout"] = f"{parsed.connect_timeout:g}"
     user, database = quote(dsn.user or "", safe=""), quote(dsn.database or "", safe="")
-    hosts = ",".join(map(str, dsn.hosts))
+    # The zone of an IPv6 address begins with a %.
+    hosts = ",".join(str(host).replace("%", "%25") for host in dsn.hosts)
     return f"postgresql://{user}@{hosts}/{database}?{urlencode(words, quote_via=quote)}"
 
 

@@ -72,6 +72,13 @@ class RegisteredTests(SynchronousTestCase):
             self.assertNotIn("hunter2", text)
         self.assertEqual(self.successResultOf(self.registered.listed()), [shown])
 
+    def test_zone(self) -> None:
+        """An IPv6 address with a zone is kept as what it is, and nothing behind its % is a word."""
+        dsn = "host='fd00::1%x?hostaddr=127.0.0.1' user=svc dbname=shop"
+        found = self.successResultOf(self.registered.register("shop", dsn, None))
+        (host,) = self.registered.connections[found.client_name].dsn.hosts
+        self.assertEqual((host.host, host.address), ("fd00::1%x?hostaddr=127.0.0.1", ""))
+
     def test_again_after_a_restart(self) -> None:
         """What was registered is there again, the same; without the key it is not served."""
         self.successResultOf(
