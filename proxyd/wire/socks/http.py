@@ -9,6 +9,7 @@ from base64 import b64decode
 from binascii import Error
 
 from proxyd.errors import LocalProtocolError, ProtocolError
+from proxyd.wire.socks.buffers import Buffers
 from proxyd.wire.socks.words import Asked, Command, Event, Login, PacAsked, Refusal, State
 
 LIMIT = 16 * 1024
@@ -42,35 +43,15 @@ _WORDS = {
 }
 
 
-class HttpConnect:
+class HttpConnect(Buffers):
     """One client's handshake. See L{Handshake<proxyd.wire.socks.words.Handshake>}."""
 
-    __slots__ = ("_asked", "_buffer", "_login", "_out", "_state", "command")
+    __slots__ = ("_asked",)
 
     def __init__(self, login: bool) -> None:
         """@param login: whether a client must log in"""
-        self._login = login
-        self._buffer = bytearray()
-        self._out = bytearray()
-        self._state = State.READING
+        super().__init__(login)
         self._asked: Asked | None = None
-        self.command: Command | None = None
-
-    @property
-    def state(self) -> State:
-        """How far it has come."""
-        return self._state
-
-    @property
-    def trailing_data(self) -> bytes:
-        """The bytes behind the request's head."""
-        return bytes(self._buffer)
-
-    def data_to_send(self) -> bytes:
-        """Take what is to be sent now."""
-        data = bytes(self._out)
-        self._out.clear()
-        return data
 
     def receive_data(self, data: bytes) -> list[Event]:
         """

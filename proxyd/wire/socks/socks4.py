@@ -11,6 +11,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, ip_address
 
 from proxyd.errors import LocalProtocolError, ProtocolError
+from proxyd.wire.socks.buffers import Buffers
 from proxyd.wire.socks.words import Asked, Command, Event, Refusal, State
 
 VERSION = 4
@@ -19,34 +20,10 @@ _FIXED = 8
 _LONGEST = 255
 
 
-class Socks4:
+class Socks4(Buffers):
     """One client's handshake. See L{Handshake<proxyd.wire.socks.words.Handshake>}."""
 
-    __slots__ = ("_buffer", "_login", "_out", "_state", "command")
-
-    def __init__(self, login: bool) -> None:
-        """@param login: whether a client must log in, which none can"""
-        self._login = login
-        self._buffer = bytearray()
-        self._out = bytearray()
-        self._state = State.READING
-        self.command: Command | None = None
-
-    @property
-    def state(self) -> State:
-        """How far it has come."""
-        return self._state
-
-    @property
-    def trailing_data(self) -> bytes:
-        """The bytes behind the request."""
-        return bytes(self._buffer)
-
-    def data_to_send(self) -> bytes:
-        """Take what is to be sent now."""
-        data = bytes(self._out)
-        self._out.clear()
-        return data
+    __slots__ = ()
 
     def receive_data(self, data: bytes) -> list[Event]:
         """

@@ -5,6 +5,7 @@ SOCKS5 (RFC 1928) with user and password (RFC 1929), as its server.
 from __future__ import annotations
 
 from proxyd.errors import LocalProtocolError, ProtocolError
+from proxyd.wire.socks.buffers import Buffers
 from proxyd.wire.socks.words import (
     Asked,
     Command,
@@ -21,38 +22,18 @@ _LOGIN_VERSION = 1
 _OPEN, _PASSWORD, _NONE = 0, 2, 0xFF
 
 
-class Socks5:
+class Socks5(Buffers):
     """
     One client's handshake. See L{Handshake<proxyd.wire.socks.words.Handshake>}.
 
     """
 
-    __slots__ = ("_buffer", "_login", "_out", "_read", "_state", "command")
+    __slots__ = ("_read",)
 
     def __init__(self, login: bool) -> None:
         """@param login: whether a client must log in"""
-        self._login = login
-        self._buffer = bytearray()
-        self._out = bytearray()
-        self._state = State.READING
+        super().__init__(login)
         self._read = self._greeting
-        self.command: Command | None = None
-
-    @property
-    def state(self) -> State:
-        """How far it has come."""
-        return self._state
-
-    @property
-    def trailing_data(self) -> bytes:
-        """The bytes behind the request."""
-        return bytes(self._buffer)
-
-    def data_to_send(self) -> bytes:
-        """Take what is to be sent now."""
-        data = bytes(self._out)
-        self._out.clear()
-        return data
 
     def receive_data(self, data: bytes) -> list[Event]:
         """
