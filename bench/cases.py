@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from bench import ssh, ssm, tokens
+from bench import agents, ssh, ssm, tokens
 from bench.idle import idle_memory
 from bench.load import Copied, Queries, connect, copy_in, copy_out, select
 from bench.rounds import Result, Runs, compare, interleave
@@ -205,6 +205,8 @@ CASES: tuple[Case, ...] = (
     Case(("pg.idle_memory",), partial(_idle, "pg.idle_memory")),
     Case(("pg.idle_memory.tls",), partial(_idle, "pg.idle_memory.tls", tls=True)),
     Case(("ssh.bulk", "ssh.bulk_up"), ssh.bulk),
+    Case(("agent.bulk", "agent.bulk_8"), agents.bulk),
+    Case(("agent.rtt",), agents.round_trip),
     Case(("ssm.down", "ssm.up"), ssm.bulk),
 )
 

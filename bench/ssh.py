@@ -90,7 +90,7 @@ def _opened(scene: Scene) -> Iterator[tuple[dict[str, Door], int]]:
             program.wait_listening(port)
             return program
 
-        keys = _Keys(scene, folder)
+        keys = Keys(scene, folder)
         server, target = free_port(), free_port()
         started("sshd", server, *keys.sshd(server), account=scene.account)
         kept = {key: value for key, value in os.environ.items() if key not in PROXYD_VARIABLES}
@@ -105,7 +105,7 @@ def _opened(scene: Scene) -> Iterator[tuple[dict[str, Door], int]]:
         yield doors, target
 
 
-class _Keys:
+class Keys:
     """The keys of the run, and the command lines that name them."""
 
     def __init__(self, scene: Scene, folder: Path) -> None:
@@ -135,9 +135,16 @@ class _Keys:
 
     def ssh(self, port: int, server: int) -> tuple[str | Path, ...]:
         """OpenSSH's own SOCKS5."""
+        return self._client(server, "-D", f"127.0.0.1:{port}")
+
+    def ssh_back(self, port: int, server: int, target: int) -> tuple[str | Path, ...]:
+        """OpenSSH's reverse port."""
+        return self._client(server, "-R", f"127.0.0.1:{port}:127.0.0.1:{target}")
+
+    def _client(self, server: int, *what: str) -> tuple[str | Path, ...]:
         options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes")
         words = [word for option in options for word in ("-o", option)]
-        words += ["-N", "-F", "none", "-c", CIPHER, "-D", f"127.0.0.1:{port}"]
+        words += ["-N", "-F", "none", "-c", CIPHER, *what]
         words += ["-i", str(self._folder / "client"), "-p", str(server)]
         return (find_program("ssh"), *words, f"{self._user}@127.0.0.1")
 

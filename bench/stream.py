@@ -31,7 +31,7 @@ def move(proxy_port: int, target_port: int, size: int) -> float:
         began = time.perf_counter()
         client.sendall(size.to_bytes(8, "big", signed=True))
         if size > 0:
-            _take(client, size)
+            take(client, size)
         else:
             _give(client, -size)
             if client.recv(1) != b"k":
@@ -50,7 +50,12 @@ def _ask(client: socket.socket, target_port: int) -> None:
         raise BenchFailed(f"the proxy does not reach the target: {answer.hex()}")
 
 
-def _take(sock: socket.socket, size: int) -> None:
+def take(sock: socket.socket, size: int) -> None:
+    """
+    Receive so many bytes.
+
+    @raise BenchFailed: they do not come
+    """
     buffer = bytearray(1 << 20)
     while size > 0:
         got = sock.recv_into(buffer)
@@ -71,7 +76,7 @@ def _serve(sock: socket.socket) -> None:
         if size > 0:
             _give(sock, size)
         else:
-            _take(sock, -size)
+            take(sock, -size)
             sock.sendall(b"k")
     except (OSError, BenchFailed):
         pass  # the client knows
