@@ -366,8 +366,7 @@ class Passage:
     @param way: C{direct}, or the name of an upstream
     @param rule: which route says so; None: the default
     @param target: what was asked for, its host in its one form
-    @param addresses: where it will be dialled, each judged; none: the far side
-        of the way looks the name up
+    @param addresses: where it will be dialled, each judged; none: the far side looks the name up
     @param endpoint: makes the connection, as an L{IDialer}'s does
     @param instance: says by which instance of the upstream it goes now
     """
@@ -385,12 +384,14 @@ class IRouter(IDialer):
 
     def find(target: Target, principal: Principal) -> Deferred[Passage]:  # noqa: N805
         """
-        The way of a target.
+        The way of a target. Cancelling it leaves nothing behind.
 
         Fails with L{DialError<proxyd.errors.DialError>} only: C{DENIED} by the
         rules, C{NAME} where it had to be looked up here and was not found.
-        Cancelling it leaves nothing behind.
         """
+
+    def known(target: Target, principal: Principal) -> Passage | None:  # noqa: N805
+        """What L{find} found before and would find again; None: L{find} must be asked."""
 
     def goes_direct(user: str) -> bool:  # noqa: N805
         """Whether anything goes the direct way for this user: what BIND and UDP need."""

@@ -33,6 +33,9 @@ from proxyd.rules.hosts import BadHost, Host, host_of, plain
 from proxyd.rules.routes import DIRECT, Decision, Rules
 from proxyd.target import Principal, Target
 
+MOST_KNOWN = 4096
+"""How many passages are remembered at most."""
+
 FAMILIES = {4: AF_INET, 6: AF_INET6}
 
 _TRY_NEXT = (
@@ -70,6 +73,8 @@ class Router:
         self._resolver = resolver
         self._clock = clock
         self._own = OwnAddresses(clock)
+        self._known: dict[tuple[str, int, str], Passage] = {}
+        self._known_by: tuple[Rules, object] = (rules, None)
 
     def endpoint_for(self, target: Target, principal: Principal) -> IStreamClientEndpoint:
         """The way that the rules say. See L{IRouter}."""
@@ -85,6 +90,30 @@ class Router:
     def pac_rules(self) -> Rules:
         """See L{IRouter}."""
         return self.rules
+
+    def known(self, target: Target, principal: Principal) -> Passage | None:
+        """
+        See L{IRouter}.
+
+        Only what goes to an address by the direct way is remembered: that hangs
+        on nothing but the routes, the user and this machine's own addresses.
+        """
+        rules, own = self._known_by
+        if rules is not self.rules or own is not self._own.now():
+            self._known.clear()
+            return None
+        return self._known.get((target.host, target.port, principal.user))
+
+    def _remember(self, target: Target, principal: Principal, passage: Passage) -> Passage:
+        """It may be had again without asking, as long as the routes and our addresses are these."""
+        by = (self.rules, self.rules.own)
+        if by[0] is not self._known_by[0] or by[1] is not self._known_by[1]:
+            self._known.clear()
+            self._known_by = by
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[target.host, target.port, principal.user] = passage
+        return passage
 
     def find(self, target: Target, principal: Principal) -> Deferred[Passage]:
         """See L{IRouter}."""
@@ -151,7 +180,8 @@ class Router:
                 return succeed(self._through(upstream, decision, host, port, principal, ()))
         elif host.address is not None:
             own = Address(FAMILIES[host.address.version], str(host.address), port)
-            return succeed(self._directly(decision, target, (own,)))
+            passage = self._directly(decision, target, (own,))
+            return succeed(self._remember(target, principal, passage))
         pin = partial(self._pinned, rules, decision, upstream, host, target, principal)
         if addresses:
             return succeed(pin(addresses))

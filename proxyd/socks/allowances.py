@@ -72,7 +72,7 @@ class Allowances:
         found = self._known.get(name)
         if found is None:
             found = self._known[name] = Allowance(name, limits, self._clock)
-        elif found.limits != limits:
+        elif found.limits is not limits and found.limits != limits:
             found.use(limits, self._clock)
         return found
 

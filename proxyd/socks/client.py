@@ -172,14 +172,26 @@ class SocksClient(Joined):
             if user:
                 self._take(f"user {user}", self._listener.accounts.limits(user))
             if asked.command is Command.CONNECT:
-                dial = self.find(asked)
-                dial.addCallback(self._found)
-                dial.addCallbacks(self._reached, self.dial_failed)
+                self._connect(asked)
             else:
                 self._work = self._listener.work_for(self, asked)
                 self._work.begin()
         except Refused as refused:
             self._refuse(refused)
+
+    def _connect(self, asked: Asked) -> None:
+        """
+        Dial what was asked for; without a question where the way is known already.
+
+        @raise Refused: there can be no way
+        """
+        passage = self._listener.router.known(Target(asked.host, asked.port), self.principal)
+        if passage is None:
+            dial = self.find(asked)
+            dial.addCallback(self._found)
+        else:
+            dial = self._await(self._found(passage))
+        dial.addCallbacks(self._reached, self.dial_failed)
 
     def _take(self, name: str, limits: Any) -> None:
         allowance = self._listener.allowances.of(name, limits)
@@ -195,7 +207,10 @@ class SocksClient(Joined):
         target = Target(asked.host, asked.port)
         if target.is_unix:
             raise Refused(Refusal.DENIED, "a path is no host")
-        dial: Deferred[Any] = self._listener.router.find(target, self.principal)
+        return self._await(self._listener.router.find(target, self.principal))
+
+    def _await(self, dial: Deferred[Any]) -> Deferred[Any]:
+        """It is given up at the deadline, or when the client leaves."""
         self._dial = dial
         self._listener.dials.add(self)
         return dial

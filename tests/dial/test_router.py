@@ -13,9 +13,10 @@ from zope.interface.verify import verifyObject
 
 from proxyd.config.times import NAME_GLANCE
 from proxyd.dial.direct import DirectDialer
-from proxyd.dial.router import Router
+from proxyd.dial.router import MOST_KNOWN, Router
 from proxyd.errors import DialError, DialFailure
 from proxyd.interfaces import IRouter, Passage
+from proxyd.net.own_addresses import FRESH
 from proxyd.net.resolver import Address
 from proxyd.rules.patterns import pattern
 from proxyd.rules.routes import DIRECT, Rule, Rules
@@ -131,6 +132,54 @@ class RouterTests(SynchronousTestCase):
         found = self.found(self.router(), "8.8.8.8")
         self.assertEqual((found.way, found.addresses, found.rule), (DIRECT, ("8.8.8.8",), None))
         self.assertEqual((self.resolver.asked, found.instance()), ([], ""))
+
+    def test_known(self) -> None:
+        """What was found for an address is known at once the next time, to the same user."""
+        router = self.router(rule("10.0.0.0/8", DIRECT))
+        target = Target("10.0.0.1", 80)
+        self.assertIsNone(router.known(target, ANN))
+        found = self.found(router, "10.0.0.1")
+        self.assertIs(router.known(target, ANN), found)
+        self.assertIs(router.known(target, Principal("ann", "192.0.2.10")), found)
+        for other, who in (
+            (Target("10.0.0.1", 81), ANN),
+            (Target("10.0.0.2", 80), ANN),
+            (target, Principal("bob", ANN.source)),
+        ):
+            self.assertIsNone(router.known(other, who))
+
+    def test_known_until_reload(self) -> None:
+        """Other routes, or other addresses of this machine: it is judged anew."""
+        router = self.router()
+        target = Target("8.8.8.8", 80)
+        self.found(router, "8.8.8.8")
+        router.rules = Rules((rule("8.0.0.0/8", None),), DIRECT)
+        self.assertIsNone(router.known(target, ANN))
+        self.assertEqual(self.refused(router, "8.8.8.8"), DialFailure.DENIED)
+        self.assertIsNone(router.known(target, ANN))
+        router.rules = Rules((), DIRECT)
+        found = self.found(router, "8.8.8.8")
+        self.assertIs(router.known(target, ANN), found)
+        self.clock.advance(FRESH)
+        self.assertIsNone(router.known(target, ANN))
+        self.assertIsNot(self.found(router, "8.8.8.8"), found)
+
+    def test_not_known(self) -> None:
+        """A name may stand for something else next time; another way may be gone."""
+        router = self.router(rule("10.0.0.0/8", "far"), rule("9.0.0.0/8", None))
+        for host in ("out", "10.0.0.1"):
+            self.found(router, host)
+            self.assertIsNone(router.known(Target(host, 80), ANN), host)
+        self.refused(router, "9.0.0.1")
+        self.assertIsNone(router.known(Target("9.0.0.1", 80), ANN))
+
+    def test_known_are_few(self) -> None:
+        """A client that asks for the whole internet does not fill our memory."""
+        router = self.router()
+        for port in range(1, MOST_KNOWN + 2):
+            self.found(router, "8.8.8.8", port)
+        self.assertIsNone(router.known(Target("8.8.8.8", 1), ANN))
+        self.assertIsNotNone(router.known(Target("8.8.8.8", MOST_KNOWN + 1), ANN))
 
     def test_direct_name(self) -> None:
         """A name is looked up once, and what was judged is what is dialled."""
