@@ -189,14 +189,24 @@ class Section:
         """The path of a file, C{~} expanded; nothing is looked up."""
         return self.value(name, lambda text: values.expanded(text, self.environment))
 
-    def listeners(self, name: str) -> tuple[Listener, ...] | None:
-        """One listener or a list of them; None where the key is absent or wrong."""
+    def listeners(
+        self, name: str, unfit: Mapping[str, str] | None = None
+    ) -> tuple[Listener, ...] | None:
+        """
+        One listener or a list of them; None where the key is absent or wrong.
+
+        @param unfit: see L{values.fit}
+        """
         found = self.each(name, lambda text: values.listener(text, self.environment))
         if found == ():
             self.wrong(name, "names no listener")
             return None
         seen: set[tuple[object, ...]] = set()
         for place in found or ():
+            try:
+                values.fit(place, unfit or {})
+            except BadValue as error:
+                self.wrong(name, str(error))
             if place.kind == "tcp" and place.port == 0:
                 continue  # any free port, as often as it is asked for
             where = (place.kind, place.host, place.port, place.path, place.name)

@@ -86,7 +86,7 @@ def read_postgres(
     node: str | None = None
     postgres = default
     if section is not None:
-        listen = _postgres_listen(section) or listen
+        listen = section.listeners("listen", _UNFIT) or listen
         public = section.value("public", lambda text: _public(text))
         node = section.value("node", lambda text: _public(text))
         postgres = Postgres(
@@ -100,7 +100,7 @@ def read_postgres(
     if flags.postgres_listen is not None:
         wanted = True
         try:
-            listen = (_fit(values.listener(flags.postgres_listen, root.environment)),)
+            listen = (values.fit(values.listener(flags.postgres_listen, root.environment), _UNFIT),)
         except BadValue as error:
             report.wrong("--postgres-listen", str(error), file="")
     if not wanted:
@@ -145,28 +145,6 @@ def _read_tls(postgres: Section) -> PostgresTls:
         section.wrong("client_crl", "is for certificates that client_ca signed, which is missing")
     section.close()
     return PostgresTls(mode, certificate, key, client_ca, client_crl)
-
-
-def _postgres_listen(section: Section) -> tuple[Listener, ...] | None:
-    places = section.listeners("listen")
-    for place in places or ():
-        try:
-            _fit(place)
-        except BadValue as error:
-            section.wrong("listen", str(error))
-    return places
-
-
-def _fit(place: Listener) -> Listener:
-    """
-    A listener that PostgreSQL clients can use.
-
-    @raise BadValue: it is an endpoint that none can
-    """
-    kind = place.text.partition(":")[0]
-    if place.kind == "endpoint" and kind in _UNFIT:
-        raise BadValue(f"{values.shown(place.text)}: {_UNFIT[kind]}")
-    return place
 
 
 def _default_listen(root: Section, variables: Variables, report: Report) -> tuple[Listener, ...]:

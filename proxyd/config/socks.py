@@ -19,7 +19,7 @@ USUAL = Socks5((Listener("127.0.0.1:1080", "tcp", "127.0.0.1", 1080),))
 FLAT = ("listen", "auth", *ALONE)
 """Keys at the top of a file that is a SOCKS5 configuration."""
 
-_ENCRYPTED = ("ssl", "tls", "haproxy", "stdio")
+_UNFIT = dict.fromkeys(("ssl", "tls", "haproxy", "stdio"), "name the port; for TLS, socks5.tls")
 
 
 def read_socks(root: Section, flag: str | None, report: Report) -> Socks5 | None:
@@ -39,14 +39,14 @@ def read_socks(root: Section, flag: str | None, report: Report) -> Socks5 | None
     if section is not None:
         found = _read_section(section)
     elif flat:
-        found = Socks5(_listen(root) or USUAL.listen, _accounts(root))
+        found = Socks5(root.listeners("listen", _UNFIT) or USUAL.listen, _accounts(root))
     elif flag is not None:
         found = USUAL
     else:
         return None
     if flag is not None:
         try:
-            listen = (_fit(values.listener(flag, root.environment)),)
+            listen = (values.fit(values.listener(flag, root.environment), _UNFIT),)
         except BadValue as error:
             report.wrong("--socks5-listen", str(error), file="")
             return found
@@ -66,7 +66,7 @@ def read_socks(root: Section, flag: str | None, report: Report) -> Socks5 | None
 
 def _read_section(section: Section) -> Socks5:
     found = Socks5(
-        listen=_listen(section) or USUAL.listen,
+        listen=section.listeners("listen", _UNFIT) or USUAL.listen,
         accounts=_accounts(section),
         tls=_tls(section),
         bind=section.flag("bind") or False,
@@ -77,28 +77,6 @@ def _read_section(section: Section) -> Socks5:
     )
     section.close()
     return found
-
-
-def _listen(section: Section) -> tuple[Listener, ...] | None:
-    places = section.listeners("listen")
-    for place in places or ():
-        try:
-            _fit(place)
-        except BadValue as error:
-            section.wrong("listen", str(error))
-    return places
-
-
-def _fit(place: Listener) -> Listener:
-    """
-    A listener that SOCKS5 clients can use.
-
-    @raise BadValue: it is an endpoint that none can
-    """
-    kind = place.text.partition(":")[0]
-    if place.kind == "endpoint" and kind in _ENCRYPTED:
-        raise BadValue(f"{values.shown(place.text)}: name the port; for TLS, socks5.tls")
-    return place
 
 
 def _accounts(section: Section) -> tuple[Account, ...]:

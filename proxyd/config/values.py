@@ -170,6 +170,19 @@ def listener(text: str, environment: Mapping[str, str]) -> Listener:
     return Listener(text, "tcp", host=name, port=number)
 
 
+def fit(place: Listener, unfit: Mapping[str, str]) -> Listener:
+    """
+    A listener that a kind of client can use.
+
+    @param unfit: the kinds of endpoints that it can't, and what to say instead
+    @raise BadValue: it is one of those
+    """
+    kind = place.text.partition(":")[0]
+    if place.kind == "endpoint" and kind in unfit:
+        raise BadValue(f"{shown(place.text)}: {unfit[kind]}")
+    return place
+
+
 def is_local(place: Listener) -> bool:
     """Whether only this machine can reach a listener, as far as its text tells."""
     if place.kind == "unix":
