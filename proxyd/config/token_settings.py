@@ -64,6 +64,9 @@ NODE_LIFE = 10.0
 CANCEL_ELSEWHERE = 5.0
 """Seconds that a cancel request for another node may take."""
 
+NODES_AGAIN = 1.0
+"""Seconds between two looks for a node that nobody knows, whatever cancel requests come."""
+
 STORE_POLL = 0.4
 """Seconds between two looks for changes in a shared store: a revocation reaches it in a second."""
 

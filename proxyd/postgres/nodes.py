@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from proxyd.config import values
+from proxyd.config.token_settings import NODES_AGAIN
 from proxyd.errors import DialError
 from proxyd.interfaces import IDialer, IStore
 from proxyd.net.tasks import spawn
@@ -74,6 +75,7 @@ class Nodes(Service):
         self._every = every
         self._mark = secrets.token_hex(8)
         self._known: dict[int, NodeRecord] = {}
+        self._look_again = float("-inf")
         self._living = LoopingCall(self._live)
         self._living.clock = clock
         self._work: Deferred[None] | None = None
@@ -98,7 +100,8 @@ class Nodes(Service):
         """Hand a cancel request on to the node that its key is of; never fails."""
         number = self._keys.node_of(pid)
         try:
-            if number not in self._known:
+            # Whoever sends numbers of nodes that there are not must not make us ask for each.
+            if number not in self._known and self._clock.seconds() >= self._look_again:
                 await self._look()
             node = self._known.get(number)
             if node is None:
@@ -131,6 +134,7 @@ class Nodes(Service):
             _log.debug("no sign of life: {reason}", reason=str(error))
 
     async def _look(self) -> None:
+        self._look_again = self._clock.seconds() + NODES_AGAIN
         self._known = {node.number: node for node in await self._store.nodes()}
 
 

@@ -4,10 +4,16 @@ Tests of L{proxyd.postgres.nodes}: two listeners that share a store, by real soc
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from proxyd.config.token_settings import NODES_AGAIN
 from proxyd.postgres.listener import PostgresListener
 from proxyd.postgres.nodes import Nodes
+from proxyd.records import NodeRecord
 from proxyd.store.memory import MemoryStore
 from tests.postgres.client import Client, until
 from tests.postgres.sessions import SessionTestCase
@@ -105,3 +111,39 @@ class NodesTests(SessionTestCase):
         await self.listeners[1].nodes.stopService()
         self.assertEqual(len(await self.store.nodes()), 1)
         self.listeners[1].nodes.startService()
+
+
+class CountingStore(MemoryStore):
+    """Counts how often it is asked for nodes."""
+
+    asked = 0
+
+    def nodes(self) -> Deferred[list[NodeRecord]]:
+        """Count."""
+        self.asked += 1
+        return super().nodes()
+
+
+class Keys:
+    """Keys of two nodes."""
+
+    node = 1
+
+    def node_of(self, pid: int) -> int:
+        """The node that a number names."""
+        return pid >> 21
+
+
+class LookTests(SynchronousTestCase):
+    """How often it is looked who there is."""
+
+    def test_numbers_of_nobody(self) -> None:
+        """Cancel requests with numbers that somebody made up ask the store once a second."""
+        clock, store, dialer = Clock(), CountingStore(), cast(Any, None)
+        self.successResultOf(store.open())
+        nodes = Nodes(clock, store, Keys(), dialer, lambda: "a:1", every=10.0, patience=5.0)
+        for _ in range(2):
+            for number in range(2, 100):
+                self.successResultOf(Deferred.fromCoroutine(nodes.cancel(number << 21, b"key")))
+            clock.advance(NODES_AGAIN)
+        self.assertEqual(store.asked, 2)
