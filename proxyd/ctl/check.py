@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from proxyd.config.load import NO_FLAGS, load_config
-from proxyd.config.model import Config
+from proxyd.config.model import Config, Listener
 from proxyd.ctl import live
 from proxyd.ctl.live import Finding
 from proxyd.errors import ConfigError, Problem
@@ -104,10 +104,19 @@ def summary(config: Config) -> str:
     """In a few words, what proxyd would open."""
     opened = []
     if config.postgres is not None and not config.postgres.on_demand:
-        places = ", ".join(place.text for place in config.postgres.listen)
         count = len(config.connections)
-        opened.append(f"PostgreSQL on {places}, {count} connection{'' if count == 1 else 's'}")
+        opened.append(
+            f"PostgreSQL on {_places(config.postgres.listen)}, "
+            f"{count} connection{'' if count == 1 else 's'}"
+        )
+    if config.socks5 is not None:
+        opened.append(f"SOCKS5 on {_places(config.socks5.listen)}")
+    if config.agents is not None:
+        opened.append(f"agents on {_places(config.agents.listen)}")
     if config.api is not None:
-        places = ", ".join(place.text for place in config.api.listen) or "its UNIX socket"
-        opened.append(f"API on {places}")
+        opened.append(f"API on {_places(config.api.listen) or 'its UNIX socket'}")
     return "; ".join(opened) or "it opens nothing"
+
+
+def _places(listeners: Iterable[Listener]) -> str:
+    return ", ".join(place.text for place in listeners)

@@ -48,6 +48,8 @@ class CheckTests(SynchronousTestCase):
         self.assertIn("1 connection; API on its UNIX socket\n", out)
         out, _, _ = self.check("api: {listen: '127.0.0.1:8080'}\n")
         self.assertIn("good; API on 127.0.0.1:8080\n", out)
+        out, _, _ = self.check("socks5:\nagents: {listen: '127.0.0.1:8443'}\n")
+        self.assertIn("good; SOCKS5 on 127.0.0.1:1080; agents on 127.0.0.1:8443\n", out)
 
     def test_notes(self) -> None:
         """Keys for later are notes, what should be looked at a warning, and the file is good."""
