@@ -11,17 +11,39 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.blackbox import BlackBoxTestCase, configuration, open_service, service
-from tests.support.daemon import PORT, Daemon, Ended, free_port, run_daemon
+from tests.support.daemon import PORT, Daemon, Ended, environment_for, free_port, run_daemon
 from tests.support.database import CLIENT, DATABASE, OPEN_SERVICE, Database
 from tests.support.deadlines import wait_until
+from tests.support.programs import run
 from tests.support.wireclient import ServerError
 
 GOOD_LISTENER = 'postgres: {listen: ["127.0.0.1:0"]}\n'
+
+
+WAYS = """\
+socks5:
+
+upstreams:
+  dev:
+    ssh: {user: ec2-user}
+    aws: {profile: default, access_key: AKIAEXAMPLE, secret_key: "env:DEV_SECRET"}
+    instances: [i-dev-1]
+  prod:
+    aws: {access_key: AKIAEXAMPLE, secret_key: "env:PROD_SECRET"}
+    instances: [i-prod-1]
+
+routes:
+  - {match: "10.0.0.5/8", upstream: dev}
+  - {match: "10.1.0.0/16", upstream: prod}
+  - {match: "*.prod.internal", upstream: pord}
+"""
+"""Upstreams and routes that can't be; C{docs/howto-socks.md} shows them."""
 
 
 class StartTests(BlackBoxTestCase):
@@ -78,6 +100,53 @@ class StartTests(BlackBoxTestCase):
         places = [re.match(r"proxyd\.yaml:(\d+): ", line) for line in ended.lines]
         self.assertEqual([place and place[1] for place in places], ["1", "3", "4", "5"], ended)
         self.assertEqual(ended.code, 1)
+
+    def test_ways(self) -> None:
+        """Credentials said twice, a missing region, an upstream nobody has: each by its line."""
+        ended = self.run_with(WAYS)
+        self.assertEqual(
+            ended.lines,
+            [
+                (
+                    "proxyd.yaml:6: upstreams.dev.aws.access_key: and profile: credentials come "
+                    "from one of them, not both"
+                ),
+                (
+                    "proxyd.yaml:9: upstreams.prod.aws.access_key: region is missing: keys, unlike "
+                    "a profile, name none"
+                ),
+                (
+                    "proxyd.yaml:15: routes[2].upstream: pord is not one of the upstreams; did you "
+                    "mean prod?"
+                ),
+            ],
+        )
+        self.assertEqual(ended.code, 1)
+
+    def test_ways_to_look_at(self) -> None:
+        """Host bits, and a rule that can never match, are warned of by their lines."""
+        good = WAYS.replace(', access_key: AKIAEXAMPLE, secret_key: "env:DEV_SECRET"', "")
+        good = good.replace('access_key: AKIAEXAMPLE, secret_key: "env:PROD_SECRET"', "profile: p")
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        (folder / "proxyd.yaml").write_text(good.replace("pord", "prod"))
+        proxyctl = Path(sys.executable).with_name("proxyctl")
+        file = str(folder / "proxyd.yaml")
+        done = run([proxyctl, "check", "-c", file], environment_for(folder))
+        self.assertEqual(
+            done.out.replace(file, "proxyd.yaml").splitlines(),
+            [
+                (
+                    "warning: proxyd.yaml:13: routes[0].match: 10.0.0.5/8 has host bits: it means "
+                    "10.0.0.0/8"
+                ),
+                (
+                    "warning: proxyd.yaml:14: routes[1].match: can never match: route 1 "
+                    "(10.0.0.5/8) takes all of it"
+                ),
+                "proxyd.yaml: good; SOCKS5 on 127.0.0.1:1080",
+            ],
+        )
 
     def test_wrong_usage(self) -> None:
         """Wrong usage: one line, code 2."""

@@ -1,6 +1,7 @@
 """
 Real clients through a whole proxyd, and by a real OpenSSH server: curl, PySocks,
-python-socks, proxychains4, ssh with nc, and psql.
+python-socks, proxychains4, ssh with nc. A browser is in C{test_browser.py}, psql in
+C{test_ssh.py}.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from twisted.trial.unittest import SkipTest
 from tests.support.blackbox import BlackBoxTestCase, configuration, open_service
 from tests.support.daemon import PORT, REPOSITORY, Daemon, run_daemon
 from tests.support.database import CLIENT, DATABASE
+from tests.support.programs import run
 from tests.support.sshd import Sshd, account, shared_keys
 from tests.support.wireclient import ServerError
 
@@ -47,7 +49,7 @@ upstreams:
 routes:
   - match: "127.0.0.0/8"
     upstream: dev
-  - match: "localhost"
+  - match: "*.prod.internal"
     upstream: prod
 
 default: dev
@@ -141,7 +143,7 @@ class ClientTests(SocksTestCase):
     """Each client gets the page."""
 
     def test_several(self) -> None:
-        """The example runs; with a login, by address and by name, each by its route."""
+        """The example runs: with a login, by address and by name, each by its route."""
         daemon = self.started(SEVERAL)
         for kind, host, way in (
             ("socks5", "127.0.0.1", "dev"),
@@ -153,6 +155,12 @@ class ClientTests(SocksTestCase):
             page = self.ran(["curl", "-sS", "-p", "-x", proxy, url], NO_PROXY="")
             self.assertEqual(page, PAGE, kind)
             daemon.wait_logged(rf"\[admin\] .*CONNECT {host}:{self.page} by {way} ")
+        # Names that nobody knows go to the far side as they are, and are not found there.
+        for name, way in (("db.prod.internal", "prod"), ("nowhere.invalid", "dev")):
+            proxy = f"socks5h://admin:secret@127.0.0.1:{self.port}"
+            lost = run(["curl", "-sS", "-x", proxy, f"http://{name}/"], os.environ, good=False)
+            self.assertEqual(lost.code, 97, lost.err)
+            daemon.wait_logged(rf"\[admin\] .*CONNECT {name}:80 by {way}\b")
         proxy = f"socks5h://admin:secret@127.0.0.1:{self.port}"
         self.assertEqual(
             self.ran(["curl", "-sS", "-x", proxy, f"http://localhost:{self.page}/"]), PAGE
@@ -226,7 +234,7 @@ class PostgresTests(SocksTestCase):
     """A pool behind an SSH host."""
 
     def test_via(self) -> None:
-        """psql, by C{via}: sessions, a transaction, a cancel, and two megabytes each way."""
+        """By C{via}: a session, two megabytes each way, and an error without the way."""
         daemon = self.start_daemon(
             configuration(
                 {"default": open_service(self.database, via="dev")},

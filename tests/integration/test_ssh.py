@@ -6,6 +6,9 @@ What clients of SOCKS5 see of the same ways is in C{test_socks.py}.
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 from tests.ssh.test_agent import RealAgent
@@ -13,6 +16,7 @@ from tests.support.blackbox import BlackBoxTestCase, configuration, open_service
 from tests.support.daemon import Daemon, run_daemon
 from tests.support.database import CLIENT, DATABASE
 from tests.support.deadlines import wait_until
+from tests.support.programs import run
 from tests.support.sshd import Sshd, account, make_key, shared_keys
 from tests.support.wireclient import Hangup, ServerError, WireClient
 
@@ -87,6 +91,48 @@ class WayTests(SshTestCase):
             self.fail("the session goes on")
         self.session(daemon)
         daemon.wait_logged("upstream box: new connections go through")
+
+    def test_psql(self) -> None:
+        """psql itself: queries, COPY both ways, Ctrl-C, and what it is told without the way."""
+        server = self.sshd()
+        box = {"ssh": self.ssh(), "hosts": self.hosts(server)}
+        daemon = self.start_daemon(self.text({"box": box}))
+        url = f"postgresql://{CLIENT}@127.0.0.1:{daemon.port}/{DATABASE}?sslmode=disable"
+        psql = [
+            self.database.program("psql"),
+            "-X",
+            "-w",
+            "-q",
+            "-At",
+            "-v",
+            "ON_ERROR_STOP=1",
+            url,
+        ]
+        alone = {"PATH": os.environ["PATH"], "HOME": str(daemon.folder)}
+        source, target = daemon.folder / "source", daemon.folder / "target"
+        source.write_text("".join(f"{n}\tnote {n}\n" for n in range(20_000)))
+        script = (
+            "BEGIN;\nSELECT count(*) FROM items;\nCREATE TEMP TABLE copied (LIKE sink);\n"
+            f"\\copy copied from '{source}'\n"
+            f"\\copy (SELECT * FROM copied ORDER BY id) to '{target}'\nCOMMIT;\n"
+        )
+        self.assertEqual(run([*psql, "-f", "-"], alone, given=script).out, "500\n")
+        self.assertEqual(target.read_text(), source.read_text())
+        sleep = "SELECT pg_sleep(600), 'of psql'"
+        with subprocess.Popen(
+            [*psql, "-c", sleep], env=alone, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as sleeping:
+            self.addCleanup(sleeping.kill)
+            query = sleep.replace("'", "''")
+            self.database.wait_activity(f"query = '{query}' AND state = 'active'")
+            sleeping.send_signal(signal.SIGINT)
+            _, said = sleeping.communicate(timeout=60)
+        self.assertIn(b"canceling statement due to user request", said)
+        server.stop()
+        refused = run([*psql, "-c", "SELECT 1"], alone, good=False)
+        self.assertEqual(refused.code, 2)
+        self.assertIn("DETAIL:  The way there is broken.", refused.err)
+        daemon.wait_logged(rf"no connection: upstream box: {self.hosts(server)[0]}")
 
     def test_agent(self) -> None:
         """Keys come from the agent that SSH_AUTH_SOCK names."""
