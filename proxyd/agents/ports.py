@@ -342,7 +342,8 @@ class PortSessions:
     def live(self) -> Iterator[Session]:
         """Each of them, as it is now."""
         for port in self._ports():
-            for user in port.users.values():
+            # A list: whoever reads this may stop for a while between two.
+            for user in list(port.users.values()):
                 yield Session(
                     number=user.number,
                     kind=self.kind,

@@ -310,3 +310,18 @@ class SessionsTests(PortsTestCase):
         session.kill("an admin wants it")
         await until(lambda: user.lost, "the end")
         self.assertEqual(sessions.counts(), {"agent": 0})
+
+    async def test_read_in_steps(self) -> None:
+        """A long list is read in steps, while users come and go."""
+        await self.agent()
+        port = await self.reverse(self.listen(Target()))
+        sessions = Sessions()
+        sessions.add(PortSessions(lambda: iter(self.proxies)))
+        first = await self.user(port)
+        await self.user(port)
+        await until(lambda: sessions.counts() == {"agent": 2}, "both users")
+        found = sessions.as_they_are()
+        next(found)
+        first.stream.loseConnection()
+        await until(lambda: sessions.counts() == {"agent": 1}, "one to leave")
+        self.assertEqual(len(list(found)), 1)
