@@ -30,7 +30,7 @@ PROXYD = "proxyd"
 SSH = "ssh -R"
 TUNNEL = "websocket-tunnel"
 STREAMS = 8
-PINGS = 300
+PINGS = 20
 READY_SECONDS = 20.0
 
 
