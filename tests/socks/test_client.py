@@ -142,6 +142,55 @@ class UpstreamTests(SocksCase):
         sock.close()
         await until(lambda: way.cancelled, "the cancel")
 
+    async def test_again(self) -> None:
+        """An address that is asked for again, its way known by then, is told the same."""
+        port, nobody = self.listen(), free_port()
+        for _ in range(2):
+            sock, code = await threaded(through, port, "127.0.0.1", nobody)
+            sock.close()
+            self.assertEqual(code, 5)
+        self.assert_known("127.0.0.1", nobody)
+
+    async def test_again_too_late(self) -> None:
+        """A dial by a way that was known is given up at the deadline, too."""
+        port, deaf = self.listen(connect_timeout=0.2), self.deaf()
+        for _ in range(2):
+            sock, code = await threaded(through, port, "127.0.0.1", deaf)
+            sock.close()
+            self.assertEqual(code, 4)
+        self.assert_known("127.0.0.1", deaf)
+        self.assertEqual(len(self.listeners[0].dials), 0)
+
+    async def test_again_client_leaves(self) -> None:
+        """So it is when its client is reset."""
+        port, deaf = self.listen(), self.deaf()
+        dials = self.listeners[0].dials
+        for _ in range(2):
+            sock = connect(port)
+            sock.sendall(b"\5\1\0" + request("127.0.0.1", deaf))
+            await until(lambda: len(dials), "the dial")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            sock.close()
+            await until(lambda: not len(dials), "the cancel")
+        self.assert_known("127.0.0.1", deaf)
+
+    def assert_known(self, host: str, port: int) -> None:
+        """The last of these had not to ask for its way."""
+        router = self.listeners[0].router
+        self.assertIsNotNone(router.known(Target(host, port), Principal("", "127.0.0.1")))
+
+    def deaf(self) -> int:
+        """The port of somebody whose queue is full, so that a connect to it hangs."""
+        sock = socket.create_server(("127.0.0.1", 0), backlog=0)
+        self.closing.append(sock.close)
+        for _ in range(2):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(sock.getsockname())
+            self.closing.append(filler.close)
+        port: int = sock.getsockname()[1]
+        return port
+
     async def test_no_datagrams(self) -> None:
         """Where nothing goes directly, UDP ASSOCIATE is answered 7; BIND so, too."""
         way = FakeUpstream(self.direct)
