@@ -196,7 +196,8 @@ class AwsAccount:
                 raise DialError(DialFailure.CREDENTIALS, told(error, action)) from None
 
         def too_late(_: object, limit: float) -> _T:
-            raise DialError(DialFailure.TIMEOUT, f"{action}: no answer in {limit:g} s")
+            # What is left of somebody's deadline is no round number.
+            raise DialError(DialFailure.TIMEOUT, f"{action}: no answer in {round(limit, 1):g} s")
 
         def crowded(failure: Failure) -> _T:
             failure.trap(Overloaded)  # type: ignore[no-untyped-call]
