@@ -27,6 +27,7 @@ from proxyd.config.times import LONGEST_DIAL
 from proxyd.dial.direct import DirectDialer
 from proxyd.errors import StartError
 from proxyd.net.clock import keep_steady
+from proxyd.net.memory import keep_freed_memory
 from proxyd.net.resolver import Resolver
 from proxyd.rules.patterns import BadPattern
 from proxyd.services.notify import Notify
@@ -129,6 +130,7 @@ def agent_service(
     @raise StartError: the token, a certificate or a pattern can't be used
     """
     keep_steady(reactor)
+    keep_freed_memory()
     service = OrderedService()  # type: ignore[no-untyped-call]
     resolver = Resolver(reactor)
     try:

@@ -24,6 +24,9 @@ from zope.interface import implementer
 from proxyd.config.times import REST_UNREAD
 from proxyd.net.pace import Rate
 
+CHUNK = 256 * 1024
+"""Bytes that are read from a TCP connection at a time, and that may wait to be written."""
+
 
 @implementer(IPushProducer)
 class _Gate:
@@ -189,6 +192,7 @@ class TcpSide(Protocol):
         """Nothing is read before the stream is there."""
         assert self.transport is not None
         self.transport.setTcpNoDelay(True)  # type: ignore[attr-defined]
+        self.transport.bufferSize = CHUNK  # type: ignore[attr-defined]
         self.transport.pauseProducing()  # type: ignore[attr-defined]
 
     def dataReceived(self, data: bytes) -> None:

@@ -57,6 +57,9 @@ class Wire(Protocol):
         """Close at once."""
 
 
+MESSAGE = 256 * 1024
+"""About how long a message of ours gets, where so much waits: each costs its own calls."""
+
 Taker = Callable[[int, Mapping[str, Any]], None]
 
 
@@ -324,7 +327,7 @@ class AgentSession:
         """Whether anything was sent."""
         sent = False
         while whatever or not self._paused:
-            message = self.machine.next_message()
+            message = self.machine.next_message(MESSAGE)
             if not message:
                 break
             sent = True

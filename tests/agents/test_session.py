@@ -17,6 +17,7 @@ from proxyd.wire.agent import frames
 from proxyd.wire.agent.frames import Code, Kind
 from proxyd.wire.agent.json_session import JsonSession
 from proxyd.wire.agent.mux import Mux
+from proxyd.wire.agent.outbox import HIGH
 from proxyd.wire.agent.stream import Limits
 
 DB = Target("db.internal", 5432)
@@ -135,7 +136,7 @@ class SessionTests(SynchronousTestCase):
             writer = Writer()
             stream.registerProducer(writer, True)
             for _ in range(3):
-                stream.write(b"x" * 70_000)
+                stream.write(b"x" * (HIGH + 1))
             self.assertEqual(writer.calls[-1], "resume", type(machine).__name__)
             session.end("over")
 

@@ -26,7 +26,7 @@ SUBPROTOCOL = "proxyd.mux.v1"
 LONGEST = 65_535
 """Bytes of payload that a frame may have."""
 
-MESSAGE_LIMIT = 256 * 1024
+MESSAGE_LIMIT = 512 * 1024
 """Bytes of the longest WebSocket message that is taken."""
 
 TEXT_LIMIT = 1024

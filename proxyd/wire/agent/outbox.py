@@ -16,7 +16,7 @@ from proxyd.wire.agent.stream import Stream
 QUANTUM = 16 * 1024
 """Bytes that a stream sends before it is the next one's turn."""
 
-HIGH, LOW = 64 * 1024, 16 * 1024
+HIGH, LOW = 256 * 1024, 64 * 1024
 """A stream with more than the first waiting to be sent is full until it is down to the second."""
 
 CONTROL_LIMIT = 1024 * 1024

@@ -31,7 +31,7 @@ class Limits:
     @param opening: of those we asked for, not yet answered
     """
 
-    window: int = 256 * 1024
+    window: int = 1024 * 1024
     most_window: int = 8 * 1024 * 1024
     budget: int = 64 * 1024 * 1024
     streams: int = 20_000

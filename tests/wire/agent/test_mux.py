@@ -308,7 +308,7 @@ class HostileTests(SynchronousTestCase):
     def test_credit_overrun(self) -> None:
         """More data than was allowed."""
         piece = frame(Kind.DATA, self.number, b"x" * 65_535)
-        self.assert_broken(self.pair.server, piece * 4 + piece)
+        self.assert_broken(self.pair.server, piece * (USUAL.window // 65_535) + piece)
 
     def test_credit_overflow(self) -> None:
         """More credit than there can be."""
