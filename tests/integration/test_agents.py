@@ -127,12 +127,14 @@ class ScenarioTests(AgentsTestCase):
         user.sendall(b"x" * 100_000)
         user.shutdown(1)
         self.assertEqual(read(user, 100), b"100000 bytes\n")
-        for remote, kind in ((own_port(), "connection refused"), (self.place(reset), "")):
+        refused, broken = {"connection refused": 1}, {"connection lost": 1}
+        # A reset may come before the agent has seen that it is connected: then its dial failed.
+        for remote, told in ((own_port(), (refused,)), (self.place(reset), ({}, broken))):
             local = self.create(remote)
             with self.assertRaises(ConnectionResetError):
                 self.user(local).recv(1)
             self.wait_left(local)
-            self.assertEqual(self.proxy(local)["errors"], {kind: 1} if kind else {})
+            self.assertIn(self.proxy(local)["errors"], told)
 
 
 class TlsTests(AgentsTestCase):
