@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.task import LoopingCall
@@ -143,6 +143,7 @@ class Port:
             self.rates = (Rate(rate, reactor),), (Rate(rate, reactor),)
         self._listening: IListeningPort | None = None
         self._ahead: deque[AgentStream] = deque()
+        self._leaving: list[Deferred[None]] = []
         self._dialling: set[Deferred[None]] = set()
         self._care = LoopingCall(self._look_after)
         self._care.clock = reactor
@@ -186,6 +187,22 @@ class Port:
             agents=", ".join(settings.client_ids),
             proxy_id=self.proxy_id,
         )
+
+    def drain(self) -> Deferred[None]:
+        """Let nobody in any more, and fire when those that are in have left."""
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            maybeDeferred(listening.stopListening)
+        done: Deferred[None] = Deferred()
+        self._leaving.append(done)
+        self._look_empty()
+        return done
+
+    def _look_empty(self) -> None:
+        if not self.users:
+            waiting, self._leaving = self._leaving, []
+            for done in waiting:
+                done.callback(None)
 
     def close(self, reason: str) -> Deferred[None]:
         """Listen no more, and end all users."""
@@ -279,6 +296,7 @@ class Port:
             sent=relay.outward,
             reason=reason,
         )
+        self._look_empty()
 
     # Once a second
 

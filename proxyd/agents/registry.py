@@ -101,6 +101,7 @@ class AgentRegistry(Service):
         self._digests: dict[str, bytes] = {}
         self._here: dict[str, _Here] = {}
         self._confirming: set[str] = set()
+        self._adding: set[str] = set()
         self._waiting: list[tuple[Sequence[str], Deferred[_Here]]] = []
         store.watch(self._changed)
 
@@ -117,10 +118,14 @@ class AgentRegistry(Service):
         @raise Conflict: there is one of this id
         @raise StoreError: it could not be kept
         """
-        if client_id in self._digests:
+        if client_id in self._digests or client_id in self._adding:
             raise Conflict(f"there is an agent {client_id} already")
         token = TOKEN_PREFIX + secrets.token_urlsafe(_AGENT_WORD)
-        await self._store.put_agent(AgentRecord(client_id, _digest(token), int(hour())))
+        self._adding.add(client_id)
+        try:
+            await self._store.put_agent(AgentRecord(client_id, _digest(token), int(hour())))
+        finally:
+            self._adding.discard(client_id)
         _log.info("agent {client_id} may come from now on", client_id=client_id)
         return token
 

@@ -113,6 +113,10 @@ class AgentsRoom(Room):
         _now(Deferred.fromCoroutine(self.proxies.open_kept()))
         self._loaded = True
 
+    def drain(self) -> Deferred[Any]:
+        """Ports let nobody in any more; fires when their users have left."""
+        return DeferredList([port.drain() for port in self.proxies], consumeErrors=True)
+
     def left(self) -> int:
         """Users of ports."""
         return sum(len(port.users) for port in self.proxies)

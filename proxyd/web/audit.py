@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from twisted.logger import Logger
 
 _log = Logger()
+
+_SECRET = re.compile(r"\b(pxa_|eyJ)[A-Za-z0-9_-]+(\.[A-Za-z0-9_.-]*)?")
+"""An agent's token, or a JWT: pasted where an id should be, it is not for the log."""
 
 
 def audit(source: str, route: str, names: Mapping[str, Any], status: int, code: str) -> None:
@@ -33,5 +37,5 @@ def audit(source: str, route: str, names: Mapping[str, Any], status: int, code: 
 
 def _plain(value: object) -> str:
     """A value that somebody made up, fit for one line."""
-    text = str(value)[:100]
+    text = _SECRET.sub(lambda match: f"{match[1]}...", str(value)[:100])
     return "".join(letter if letter.isprintable() else "?" for letter in text)

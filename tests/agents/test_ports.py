@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
 
 from proxyd.agents.ports import Port, PortSessions
@@ -290,6 +290,27 @@ class WaitTests(PortsTestCase):
         user = await self.user(port)
         await until(lambda: user.lost, "the reset")
         self.assertEqual(sum(port.errors.values()), 1)
+
+
+class DrainTests(PortsTestCase):
+    """At a stop."""
+
+    async def test_drain(self) -> None:
+        """Nobody new comes in; who is in goes on, and its end is the drain's."""
+        await self.agent()
+        port = await self.reverse(self.listen(Target()))
+        user = await self.user(port)
+        user.stream.write(b"before")
+        await until(lambda: user.received == 6, "the echo")
+        draining = port.drain()
+        with self.assertRaises(ConnectError):
+            await self.user(port)
+        user.stream.write(b"after")
+        await until(lambda: user.received == 11, "the echo")
+        self.assertFalse(draining.called)
+        user.stream.loseConnection()
+        await draining
+        self.assertTrue(port.drain().called)
 
 
 class SessionsTests(PortsTestCase):

@@ -21,3 +21,14 @@ class AuditTests(SynchronousTestCase):
         self.assertNotIn("\n", line)
         self.assertTrue(line.startswith("audit: DELETE /api/x/{x} by 192.0.2.1:5: 404 not_found"))
         self.assertLess(len(line), 220)
+
+    def test_secrets(self) -> None:
+        """A token that was pasted where an id should be is not told."""
+        events: list[LogEvent] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        for secret in ("pxa_hidden-hidden-hidden", "eyJhbGciOiJI.hidden.hidden"):
+            audit("192.0.2.1:5", "DELETE /api/agents/{client_id}", {"client_id": secret}, 404, "")
+        for line in map(formatEvent, events):
+            self.assertNotIn("hidden", line)
+            self.assertIn("...", line)
