@@ -46,6 +46,11 @@ numbered() {
     apt-cache search --names-only "^$1\$" | cut -d' ' -f1 | sort -V | tail -n 1
 }
 
+download() {
+    apt-get install -y -qq --no-install-recommends --reinstall --download-only \
+        -o DPkg::Lock::Timeout=120 -o Dir::Cache::archives="$(cd "$folder/debs" && pwd)" "$@" </dev/null
+}
+
 unpack() {
     mkdir -p "$folder/debs/partial" "$folder/root" "$folder/bin" || return
     # What another user may run (the server's) must be reachable for it.
@@ -53,8 +58,12 @@ unpack() {
     packages=$(for program in $1; do package_of "$program"; done | sort -u)
     [ -n "$packages" ] || return
     # shellcheck disable=SC2086 # one word a package
-    apt-get install -y -qq --no-install-recommends --reinstall --download-only \
-        -o DPkg::Lock::Timeout=120 -o Dir::Cache::archives="$(cd "$folder/debs" && pwd)" $packages </dev/null || return
+    if ! download $packages; then
+        # One that can't be had keeps nobody from the others.
+        for package in $packages; do
+            download "$package"
+        done
+    fi
     for deb in "$folder"/debs/*.deb; do
         [ -e "$deb" ] && dpkg -x "$deb" "$folder/root"
     done
