@@ -80,7 +80,9 @@ class InstancePortTests(SshOverSsmCase):
         upstream = self.over(peer)
         await until(lambda: upstream.status().state == "up", "the upstream")
         target = await self.target()
-        await until(lambda: upstream.status().instances[1].state == "connected", "both")
+        await until(
+            lambda: all(one.state == "connected" for one in upstream.status().instances), "both"
+        )
         near = await self.through(upstream, target)
         await self.says_back(near, b"x")
         peer.kill("i-1")
