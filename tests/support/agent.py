@@ -125,12 +125,18 @@ class Place:
     A server on loopback: each who comes has a thread.
 
     @param serve: is given the connection, which is closed behind it
+    @param listener: where they come to; None: a new one
     @ivar port: where it listens
     """
 
-    def __init__(self, serve: Callable[[socket.socket], None], host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        serve: Callable[[socket.socket], None],
+        host: str = "127.0.0.1",
+        listener: socket.socket | None = None,
+    ) -> None:
         self._serve = serve
-        self._listener = socket.create_server((host, 0), backlog=200)
+        self._listener = listener or socket.create_server((host, 0), backlog=200)
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
