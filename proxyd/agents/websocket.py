@@ -41,6 +41,9 @@ PATH = "/agent"
 HEAD = 16 * 1024
 """Bytes of an HTTP head that does not end, after which nobody waits for its end."""
 
+STRANGERS = 1000
+"""WebSockets that may be on their way to be opened at a time; beyond that the oldest is closed."""
+
 SUBPROTOCOLS = (frames.SUBPROTOCOL, json_session.SUBPROTOCOL)
 """What we can speak, best first."""
 
@@ -182,6 +185,21 @@ class AgentServerProtocol(_Wire, WebSocketServerProtocol):  # type: ignore[misc]
     agent_version = ""
     _told = False
 
+    def connectionMade(self) -> None:
+        """Somebody is here; nobody knows who."""
+        super().connectionMade()
+        self.factory.came(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It is gone."""
+        self.factory.strangers.pop(self, None)
+        super().connectionLost(reason)
+
+    def turn_away(self) -> None:
+        """Close it at once, without a line of its own: there are too many."""
+        self._told = True
+        self.abort()
+
     def onConnect(self, request: ConnectionRequest) -> Any:
         """Let it in, or say why not."""
         self._told = True
@@ -198,6 +216,7 @@ class AgentServerProtocol(_Wire, WebSocketServerProtocol):  # type: ignore[misc]
 
     def onOpen(self) -> None:
         """It is open."""
+        self.factory.strangers.pop(self, None)
         self.factory.opened(self)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
@@ -218,6 +237,10 @@ class AgentServerFactory(WebSocketServerFactory):
     @param admit: decides about a request; returns the subprotocol (or None) or
         raises C{ConnectionDeny}; may be a Deferred
     @param opened: told when a WebSocket is open
+    @param most: connections at a time
+    @param strangers: of these, how many whose WebSocket is not open
+    @ivar strangers: those that are not open, oldest first
+    @ivar turned_away: how many were closed since there were too many of them
     """
 
     protocol = AgentServerProtocol
@@ -229,13 +252,26 @@ class AgentServerFactory(WebSocketServerFactory):
         admit: Callable[[AgentServerProtocol, ConnectionRequest], Any],
         opened: Callable[[AgentServerProtocol], None],
         most: int,
+        strangers: int = STRANGERS,
     ) -> None:
         super().__init__(protocols=list(SUBPROTOCOLS), server="proxyd")  # type: ignore[no-untyped-call]
         self.admit = admit
         self.opened = opened
+        self.strangers: dict[AgentServerProtocol, None] = {}
+        self.turned_away = 0
+        self._most_strangers = strangers
         self.setProtocolOptions(  # type: ignore[no-untyped-call]
             webStatus=False, maxConnections=most, requireMaskedClientFrames=True, **_OPTIONS
         )
+
+    def came(self, stranger: AgentServerProtocol) -> None:
+        """Somebody has connected; the oldest who is not let in yet may have to go."""
+        self.strangers[stranger] = None
+        if len(self.strangers) > self._most_strangers:
+            oldest = next(iter(self.strangers))
+            del self.strangers[oldest]
+            self.turned_away += 1
+            oldest.turn_away()
 
 
 class AgentClientProtocol(_Wire, WebSocketClientProtocol):  # type: ignore[misc]  # autobahn has no types

@@ -73,6 +73,7 @@ class AgentsRoom(Room):
         context = self._context(config, settings)
         self._tls = None if context is None else Context(context)
         self._ports: list[IListeningPort] = []
+        self._factory = AgentServerFactory(self.agents.admit, self.agents.opened, MOST_AGENTS)
         self._loaded = False
         self.inner = (self.agents, self.proxies)
         self.doors = (_Doors(self._close),)
@@ -103,7 +104,7 @@ class AgentsRoom(Room):
         @raise StartError: one can't be had, or the store not be read
         """
         _now(Deferred.fromCoroutine(self.agents.load()))
-        factory: Any = AgentServerFactory(self.agents.admit, self.agents.opened, MOST_AGENTS)
+        factory: Any = self._factory
         if self._tls is not None:
             factory = TLSMemoryBIOFactory(self._tls, False, factory)
         for place in self.settings.listen:
@@ -152,6 +153,9 @@ class AgentsRoom(Room):
         yield Figure("agents_connected", "Agents that are here", len(here))
         about = "Connections of agents that have ended"
         yield Figure("agents_lost", about, self.agents.lost, only_grows=True)
+        about = "Connections closed before they were an agent's, since too many were there"
+        away = self._factory.turned_away
+        yield Figure("agent_strangers_turned_away", about, away, only_grows=True)
         for one in here:
             labels = {"agent": one.client_id}
             yield Figure("agent_round_trip_seconds", "The last ping", one.round_trip, labels)

@@ -91,6 +91,27 @@ class StrangerTests(SynchronousTestCase):
         self.assertTrue(peer.transport.aborted)
         self.assertLess(len(peer.data), HEAD + 2 * 4096)
 
+    def test_too_many(self) -> None:
+        """Of those who are not let in yet the oldest goes; who is in, or gone, does not count."""
+        opened: list[Any] = []
+        clock = Clock()
+        factory = AgentServerFactory(lambda *_: (None, {}), opened.append, 100, strangers=3)
+        factory.reactor = clock
+        peers: list[Any] = []
+        for _ in range(5):
+            peer: Any = factory.buildProtocol(None)
+            peer.makeConnection(Unclosing())
+            self.addCleanup(peer.connectionLost, Failure(ConnectionDone()))  # type: ignore[no-untyped-call]
+            peers.append(peer)
+            if len(peers) == 1:
+                peer.dataReceived(HELLO)
+        self.assertEqual(opened, peers[:1])
+        self.assertEqual(
+            [peer.transport.aborted for peer in peers], [False, True, False, False, False]
+        )
+        peers[2].connectionLost(Failure(ConnectionDone()))  # type: ignore[no-untyped-call]
+        self.assertEqual((list(factory.strangers), factory.turned_away), (peers[3:], 1))
+
     def test_refused_and_still_there(self) -> None:
         """Who was refused has a while to go, and what it says meanwhile is not kept."""
 

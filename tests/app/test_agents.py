@@ -50,7 +50,8 @@ class AgentsRoomTests(DaemonTestCase):
         room = self.room(proxies=(PORT,))
         self.assertEqual(room.places(), ("agents at 127.0.0.1:0",))
         self.assertEqual((room.left(), room.descriptors(Config())), (0, (0, 0)))
-        self.assertEqual([one.name for one in room.figures()], ["agents_connected", "agents_lost"])
+        names = ["agents_connected", "agents_lost", "agent_strangers_turned_away"]
+        self.assertEqual([one.name for one in room.figures()], names)
         self.assertEqual(len(room.resources()), 2)
 
     def test_statistics(self) -> None:
