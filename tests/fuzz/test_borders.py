@@ -1,25 +1,24 @@
 """
 Damaged streams cut at every single border: the scanner and the flow see the same.
 
-C{PROXYD_FUZZ} is how many inputs there are in total in L{tests.fuzz}; a stream
-that was cut at one place is one.
+How many there are is said by L{tests.fuzz.dice}; a stream that was cut at one
+place is one.
 """
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.wire.pg.flow import Flow
-from tests.fuzz.test_wire_fuzz import CLIENT_TALK, SERVER_TALK, Dice
+from tests.fuzz.dice import CASES, CLIENT_TALK, SERVER_TALK, Dice
 from tests.support.seeds import printed_seed
 from tests.wire.cuts import one_by_one
 from tests.wire.pg.test_scanner import TABLE, Watched
 
-INPUTS = max(1, int(os.environ.get("PROXYD_FUZZ", "20000")) // 2)
+INPUTS = max(10_000, CASES)
 OWN_TALK = (
     b"p\0\0\0\x09hello" + b"h\0\0\0\4" + b"b\0\0\0\x20" + bytes(28) + b"z\0\0\0\5I",
     b"d\0\0\0\x06xx" * 2 + b"m\0\0\0\4" + b"x\0\0\0\4" + b"b\0\0\0\5y",

@@ -2,13 +2,12 @@
 Whole sessions against a server that lies: bytes changed, cut out, doubled and made up.
 
 On the network in memory of L{tests.postgres.schedules}, from the server's
-login to the reset behind a session. C{PROXYD_FUZZ} is how many inputs there
-are in total in L{tests.fuzz}; here it is a hundredth of that many sessions.
+login to the reset behind a session. C{PROXYD_FUZZ} (L{tests.fuzz.dice}) is how
+many inputs each machine gets; here it is a fiftieth of that many sessions.
 """
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 
@@ -16,11 +15,11 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.net.line import CHUNK
-from tests.fuzz.test_wire_fuzz import SERVER_TALK, Dice
+from tests.fuzz.dice import CASES, SERVER_TALK, Dice
 from tests.postgres.schedules import PATIENCE, Backend, Person, Schedule
 from tests.support.seeds import printed_seed
 
-SESSIONS = max(1, int(os.environ.get("PROXYD_FUZZ", "20000")) // 50)
+SESSIONS = max(400, CASES // 50)
 
 
 class Liar(Backend):
