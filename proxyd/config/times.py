@@ -149,6 +149,9 @@ LINGER = 5.0
 REST_UNREAD = 60.0
 """How long either end of a reverse port has to read the rest when the other one is gone."""
 
+LAST_BYTES = 60.0
+"""How long a far side may take nothing of what still waits for it when its writer has closed."""
+
 LONGEST_DIAL = 3600.0
 """
 When a dial is given up by the dialer itself.

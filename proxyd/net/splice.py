@@ -41,7 +41,6 @@ class Splice:
         self._way = way
         self._near = near
         self._pair: Any = None
-        self._closed = False
         self._ended = False
         self._over = False
 
@@ -52,13 +51,18 @@ class Splice:
     # The link's side: it owns what the End stands on
 
     def loseConnection(self) -> None:
-        """The End is closed: what it has sent still goes on its way, then it ends."""
-        self._closed = True
+        """
+        The End is closed: what it has sent still goes on its way, then it ends.
+
+        All of it is given to the way at once, however full that is: how long a
+        far side that takes nothing is waited for is the way's affair.
+        """
         self._near.close()
-        if self._ended:
-            self._end(abort=False)
-        else:
-            self._way.resumeProducing()
+        if self._over:
+            return
+        if not self._ended:
+            self._empty_pair()
+        self._end(abort=False)
 
     def abortConnection(self) -> None:
         """The End is reset: so is the way."""
@@ -81,11 +85,7 @@ class Splice:
 
     def pair_ended(self) -> None:
         """The link sends no more."""
-        if self._over:
-            return
-        if self._closed:
-            self._end(abort=False)
-        elif not self._ended:
+        if not self._over and not self._ended:
             self._ended = True
             self._way.unregisterProducer()
             self._way.loseWriteConnection()
@@ -94,7 +94,7 @@ class Splice:
 
     def from_way(self, data: bytes) -> None:
         """The way has brought something."""
-        if not self._closed and not self._over:
+        if not self._over:
             left = send_at_once(self._pair.socket, self._pair, (data,))
             if left:
                 self._pair.write(left)
@@ -117,6 +117,15 @@ class Splice:
             self._pair.abortConnection()
             self.end.break_off(reason.getErrorMessage())
 
+    def _empty_pair(self) -> None:
+        """Hand on all that is in the pair, whose near end is closed: no more than it holds."""
+        receive = self._pair.socket.recv
+        try:
+            while data := receive(CHUNK):
+                self._way.write(data)
+        except OSError:
+            return  # the near end was closed with bytes unread in it: a reset, behind all the rest
+
     def _end(self, *, abort: bool) -> None:
         if self._over:
             return
@@ -127,6 +136,8 @@ class Splice:
         if abort:
             self._way.abortConnection()
         else:
+            # What it still brings is thrown away: a far side that waits to send may not read.
+            self._way.resumeProducing()
             self._way.loseConnection()
 
 

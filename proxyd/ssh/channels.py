@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from proxyd.errors import DialError, DialFailure, ProtocolError
 from proxyd.net.failover import WayLost
+from proxyd.net.last_bytes import LastBytes
 from proxyd.ssh.refusals import ADMINISTRATIVELY_PROHIBITED, open_failure
 from proxyd.ssh.stream import FIRST_WINDOW, PACKET, SshStream
 from proxyd.target import Target
@@ -64,6 +65,7 @@ class Channels(SSHService):
     All channels of one connection.
 
     @ivar count: channels that are open or being opened
+    @ivar last_bytes: channels that close when what waits is sent
     @ivar round_trip: seconds, the shortest that was measured
     @ivar why_lost: why the connection is gone; empty while it is there
     """
@@ -88,6 +90,9 @@ class Channels(SSHService):
         self.why_lost = ""
         self.gone: Deferred[str] = Deferred()
         self.saturated_since: float | None = None
+        self.last_bytes: LastBytes[SshStream] = LastBytes(
+            clock, lambda stream: stream.sent, lambda stream: stream.abortConnection()
+        )
         self._client = client
         self._clock = clock
         self._next = 0
@@ -307,6 +312,7 @@ class Channels(SSHService):
 
     def close(self, stream: SshStream) -> None:
         """Close a channel; it gets nothing more."""
+        self.last_bytes.forget(stream)
         if self._streams.pop(stream.number, None) is not None and not self.why_lost:
             if not stream.closed_by_far:
                 self._closing.add(stream.number)
@@ -370,6 +376,7 @@ class Channels(SSHService):
     def lost(self, why: str) -> None:
         """The connection is gone: tell all who use it, and whoever watches."""
         self.why_lost = why
+        self.last_bytes.stop()
         opening, self._opening = list(self._opening.values()), {}
         streams, self._streams = list(self._streams.values()), {}
         self._turns.clear()

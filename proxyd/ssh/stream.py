@@ -132,7 +132,11 @@ class SshStream(WriterSide):
         self.closed_by_far = self._far_ended = True
         self._waiting.clear()
         self.pending = 0
-        if not self._over:
+        if self._over:
+            return
+        if self.disconnecting:
+            self._end(_reason(ConnectionDone()))  # read or unread: nobody wants it
+        else:
             self._deliver()
 
     def lost(self, why: str) -> None:
@@ -299,12 +303,16 @@ class SshStream(WriterSide):
                 self._all_written()
 
     def loseConnection(self) -> None:
-        """Close the channel, when all that waits is sent."""
+        """Close the channel, when all that waits is sent, or no more is taken."""
         if self.disconnecting or self._over:
             return
         self.disconnecting = True
-        if not self._waiting:
+        if self.closed_by_far:
+            self._end(_reason(ConnectionDone()))
+        elif not self._waiting:
             self._all_written()
+        if not self._over:
+            self._channels.last_bytes.wait(self)
 
     def abortConnection(self) -> None:
         """Close the channel now; what waits is thrown away."""

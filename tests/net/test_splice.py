@@ -119,6 +119,21 @@ class SpliceTests(SpliceCase):
         end.drop()
         self.assertEqual((await got)[0], len(data))
 
+    async def test_closed_while_the_way_is_full(self) -> None:
+        """An End that closes waits for nobody: what it has sent is the way's by then."""
+        end, far, held = self.spliced()
+        quiet = 0
+        while quiet < 20:
+            before = end.sent
+            end.write(bytes(60_000))
+            await deferToThread(lambda: None)
+            quiet = 0 if end.sent != before else quiet + 1
+        sent = end.sent
+        end.drop()
+        transport: Any = held.transport
+        await until(lambda: transport.disconnecting, "the way to be closed")
+        self.assertEqual(len(await deferToThread(read_all, far)), sent)
+
     async def test_reset_of_the_way(self) -> None:
         """A way that is lost is a loss, and not an end; bytes or none before it."""
         for early in (b"", b"some"):

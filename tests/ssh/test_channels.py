@@ -11,10 +11,12 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXServerEndpoint
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from proxyd.config.times import LAST_BYTES
 from proxyd.errors import DialError, DialFailure, ProtocolError
 from proxyd.ssh import channels as kinds
 from proxyd.ssh.channels import Channels
@@ -305,6 +307,71 @@ class TurnTests(ChannelsCase):
         self.assertEqual(self.channels.saturated_since, 5.0)
         self.channels.resumeProducing()
         self.assertIsNone(self.channels.saturated_since)
+
+
+class LastBytesTests(ChannelsCase):
+    """What waits when its writer has closed, and the far side takes it slowly, or not at all."""
+
+    def test_far_window_stays_shut(self) -> None:
+        """A far side that takes nothing more does not keep a channel for ever."""
+        party = self.opened(window=10)
+        party.stream.write(b"more than it takes")
+        party.stream.loseConnection()
+        self.clock.advance(LAST_BYTES - 1)
+        self.assertEqual((self.channels.count, self.client.take(kinds.CHANNEL_CLOSE)), (1, []))
+        self.clock.advance(2)
+        self.assertEqual(self.channels.count, 0)
+        self.assertEqual(self.client.take(kinds.CHANNEL_CLOSE), [pack(">L", 100)])
+        self.clock.advance(0)
+        self.assertIsInstance(party.reason, ConnectionAborted)
+
+    def test_slow(self) -> None:
+        """One that takes a byte at a time gets them all, and the end behind them."""
+        party = self.opened(window=0)
+        party.stream.write(b"0123456789")
+        party.stream.loseConnection()
+        for _ in range(10):
+            self.clock.advance(LAST_BYTES - 1)
+            self.channels.ssh_CHANNEL_WINDOW_ADJUST(pack(">2L", 0, 1))
+        came = b"".join(one[8:] for one in self.client.take(kinds.CHANNEL_DATA))
+        self.assertEqual((came, self.channels.count), (b"0123456789", 0))
+        self.clock.advance(0)
+        self.assertIsInstance(party.reason, ConnectionDone)
+
+    def test_half_closed(self) -> None:
+        """One that only sends no more, but listens, may wait as long as it likes."""
+        party = self.opened(window=0)
+        party.stream.write(b"question")
+        party.stream.loseWriteConnection()
+        self.clock.advance(100 * LAST_BYTES)
+        self.assertEqual((self.channels.count, party.reason), (1, None))
+
+    def test_far_side_closed(self) -> None:
+        """Nothing is waited for when the far side has closed, read or unread."""
+        for closed_first in (False, True):
+            party = self.opened(window=0)
+            number = party.stream.number
+            party.stream.pauseProducing()
+            self.data(number, b"never read")
+            party.stream.write(b"never taken")
+            steps = [
+                lambda number=number: self.channels.ssh_CHANNEL_CLOSE(pack(">L", number)),
+                party.stream.loseConnection,
+            ]
+            for step in steps if closed_first else reversed(steps):
+                step()
+            self.clock.advance(0)
+            lost = party.events.count("lost")
+            self.assertEqual((self.channels.count, lost), (0, 1), closed_first)
+
+    def test_lost(self) -> None:
+        """With the connection, all waiting ends."""
+        party = self.opened(window=0)
+        party.stream.write(b"never taken")
+        party.stream.loseConnection()
+        self.channels.lost("gone")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertIsInstance(party.reason, ConnectionLost)
 
 
 class RealTests(SshCase):
