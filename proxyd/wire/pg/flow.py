@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable
 
 from proxyd.errors import ProtocolError
+from proxyd.wire.pg.errors import PgProtocolError
 from proxyd.wire.pg.scanner import BODY, DATA, HEADER, MARK, PASS, READY, STOP, Scanner, mask
 
 _QUERY, _SYNC, _FUNCTION_CALL = b"QSF"
@@ -42,6 +43,14 @@ _REQUESTS = frozenset(b"QF")
 
 _MARKS_LIMIT = 10_000
 """How many CopyDone and CopyFail of a client are remembered that no COPY has taken yet."""
+
+OWED_LIMIT = 1_000_000
+"""
+How many requests may wait for their answers at a time.
+
+More than stand in any buffer on the way to a server that reads them as it
+works: only one that reads and never answers would be owed so many.
+"""
 
 _SMALL = frozenset(b"CDEHSXcf")
 
@@ -209,6 +218,8 @@ class Flow:
 
     def _client_sent(self, kind: int, body: bytes, length: int) -> None:
         """Note what the server will have to answer."""
+        if len(self._owed) >= OWED_LIMIT:
+            self.client.refuse(PgProtocolError("too many requests wait for answers", "54000"))
         if kind in _REQUESTS:
             if self._skipping:
                 return

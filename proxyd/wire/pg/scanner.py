@@ -146,6 +146,15 @@ class Scanner:
         """How many bytes of the message under way have not come yet."""
         return self._need
 
+    def refuse(self, error: PgProtocolError) -> None:
+        """
+        Stop at the next message, whatever it is; for the receiver of a message.
+
+        @param error: why
+        """
+        self.error = error
+        self.mask = _NOTHING
+
     def scan(self, data: bytes | bytearray | memoryview, size: int) -> int:
         """
         Look at the next bytes.

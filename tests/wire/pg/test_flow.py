@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.errors import ProtocolError
-from proxyd.wire.pg.flow import MESSAGE_LIMIT, STATEMENT_LIMIT, Flow
+from proxyd.wire.pg.flow import MESSAGE_LIMIT, OWED_LIMIT, STATEMENT_LIMIT, Flow
 from tests.wire.pg.model_server import ModelServer, message, split
 
 SCHEDULES = 10_000 * (1 + 49 * int(os.environ.get("PROXYD_SOAK", "0")))
@@ -379,6 +379,18 @@ class FlowTests(SynchronousTestCase):
         self.assertLess(len(line.flow._owed), 20_000)
         line.all(S)
         self.assertEqual(line.flow.doubt, "the client ended COPYs that it had not begun")
+
+    def test_requests_without_answers(self) -> None:
+        """A client that asks on and on of a server that never answers is stopped."""
+        line = Line()
+        line.flow.client.scan(S * OWED_LIMIT, len(S) * OWED_LIMIT)
+        self.assertFalse(line.flow.client.stopped)
+        self.assertEqual(line.flow.client.scan(S * 9, 45), 5)
+        self.assertTrue(line.flow.client.stopped)
+        self.assertTrue(line.flow.alert)
+        error = line.flow.client.error
+        self.assertEqual((error and error.sqlstate, line.flow.doubt), ("54000", ""))
+        self.assertEqual(len(line.flow._owed), OWED_LIMIT + 1)
 
     def test_unowed_ready(self) -> None:
         """A ReadyForQuery that nobody is owed closes the server."""
