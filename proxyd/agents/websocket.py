@@ -76,6 +76,8 @@ class _Wire:
         if self.state == WebSocketProtocol.STATE_CONNECTING and len(self.data) > HEAD:
             self.abort()
             return
+        if self.session is not None:
+            self.session.heard()  # a message takes its time on a bad line
         # Not by way of its caller, which paints words for a log that is off.
         self._dataReceived(data)
 

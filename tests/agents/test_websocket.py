@@ -75,8 +75,11 @@ class StrangerTests(SynchronousTestCase):
     def come(self, admit: Any = lambda *_: (None, {})) -> Any:
         """Somebody has connected."""
         clock = Clock()
-        session = AgentSession(Mux(opener=True), self, clock, 15.0)  # type: ignore[arg-type]
-        factory = AgentServerFactory(admit, lambda protocol: protocol.begin(session), 5)
+
+        def opened(protocol: Any) -> None:
+            protocol.begin(AgentSession(Mux(opener=True), protocol, clock, 15.0))
+
+        factory = AgentServerFactory(admit, opened, 5)
         factory.reactor = clock
         peer: Any = factory.buildProtocol(None)
         peer.makeConnection(Unclosing())
@@ -90,6 +93,19 @@ class StrangerTests(SynchronousTestCase):
             peer.dataReceived(b"a" * 4096)
         self.assertTrue(peer.transport.aborted)
         self.assertLess(len(peer.data), HEAD + 2 * 4096)
+
+    def test_long_message_slowly(self) -> None:
+        """A message may take its time on a bad line: each piece of it is a sign of life."""
+        peer = self.come()
+        peer.dataReceived(HELLO)
+        peer.dataReceived(b"\x82\xff" + (MESSAGE_LIMIT).to_bytes(8, "big") + bytes(4))
+        for _ in range(10):
+            peer.factory.reactor.advance(15.0)
+            peer.dataReceived(b"a")
+        self.assertFalse(peer.transport.aborted)
+        for _ in range(4):
+            peer.factory.reactor.advance(15.0)
+        self.assertTrue(peer.transport.aborted)
 
     def test_too_many(self) -> None:
         """Of those who are not let in yet the oldest goes; who is in, or gone, does not count."""
