@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from proxyd.app.room import Ground, Room
@@ -16,8 +17,10 @@ from proxyd.auth.issued import OwnSecret
 from proxyd.auth.tokens import Tokens
 from proxyd.config.dsn import SCHEMES
 from proxyd.config.model import Config
+from proxyd.config.secrets import Secret
 from proxyd.config.times import STORE_ANSWER
 from proxyd.config.token_settings import STORE_POLL
+from proxyd.config.tokens import LEAST_SECRET
 from proxyd.errors import StartError
 from proxyd.interfaces import IStore
 from proxyd.net.certificates import state_directory
@@ -29,6 +32,11 @@ from proxyd.store.postgres import PostgresStore
 from proxyd.store.seal import Seal
 from proxyd.store.sqlite import SqliteStore
 from proxyd.web.route import Resource
+
+_log = Logger()
+
+_LOOKED_AT = ("the configuration", "env:JWT_SECRET")
+"""Where a secret's length was seen, and told of, when the configuration was read."""
 
 TOKEN_AUTHS = frozenset({"token", "oauth"})
 
@@ -115,16 +123,15 @@ class State(Room):
         if given is None:
             secret = kept_secret(self._directory(config), "jwt.key")
         else:
-            secret = _encoded(given.read())
-            if not secret:
-                raise StartError(f"tokens.secret: {given.place} is empty")
-        return OwnSecret(secret, [_encoded(one.read()) for one in config.tokens.previous])
+            secret = _read("tokens.secret", given)
+        previous = [_read("tokens.previous_secrets", one) for one in config.tokens.previous]
+        return OwnSecret(secret, previous)
 
     def _state_key(self, config: Config) -> bytes:
         key = config.state.key
         if key is None:
             return kept_secret(self._directory(config), "state.key")
-        return _encoded(key.read())
+        return _read("state_key", key)
 
     def _directory(self, config: Config) -> str:
         return state_directory(config.state, self._ground.environment)
@@ -188,5 +195,20 @@ def _result(done: Deferred[None]) -> None:
         failure.raiseException()
 
 
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+def _read(key: str, secret: Secret) -> bytes:
+    """
+    A secret that something is signed or encrypted with.
+
+    @raise StartError: it can't be read, or is empty, as everybody could then sign and decrypt
+    """
+    text = secret.read().encode("utf-8", "surrogateescape")
+    if not text.strip():
+        raise StartError(f"{key}: {secret.place} is empty")
+    if len(text) < LEAST_SECRET and secret.place not in _LOOKED_AT:
+        _log.warn(
+            "{key}: {place} has fewer than {least} bytes, so it could be guessed",
+            key=key,
+            place=secret.place,
+            least=LEAST_SECRET,
+        )
+    return text

@@ -91,10 +91,39 @@ class StateTests(DaemonTestCase):
         self.successResultOf(daemon.state.tokens.check(issued.token.encode()))
 
     def test_empty_secret(self) -> None:
-        """Nobody signs with nothing."""
-        empty = TokenSettings(Secret("", literal=True))
-        daemon = self.built(configuration(shop(), tokens=empty))
-        self.assertRaises(StartError, daemon.startService)
+        """What everybody knows is no secret: nothing is signed or encrypted with it."""
+        good = Secret("g" * 32, literal=True)
+        empty = Secret("env:EMPTY", {"EMPTY": ""})
+        blank = Secret("env:BLANK", {"BLANK": " \n"})
+        for bad in (empty, blank):
+            for key, more in (
+                ("tokens.secret", {"tokens": TokenSettings(bad)}),
+                ("tokens.previous_secrets", {"tokens": TokenSettings(good, (bad,))}),
+                ("state_key", {"state": StateSection(None, bad)}),
+            ):
+                daemon = self.built(configuration(shop(), **more))
+                error = self.assertRaises(StartError, daemon.startService)
+                self.assertEqual(str(error), f"{key}: {bad.place} is empty")
+
+    def test_short_secret(self) -> None:
+        """One that could be guessed is warned of, wherever it was read."""
+        short, long = Secret("env:S", {"S": "hush"}), Secret("env:L", {"L": "l" * 32})
+        for config, told in (
+            (configuration(shop(), tokens=TokenSettings(short)), ["tokens.secret"]),
+            (
+                configuration(shop(), tokens=TokenSettings(long, (short,))),
+                ["tokens.previous_secrets"],
+            ),
+            (configuration(shop(), state=StateSection(None, short)), ["state_key"]),
+            (configuration(shop(), tokens=TokenSettings(long)), []),
+        ):
+            self.state = self.mktemp()
+            self.environment = {"STATE_DIRECTORY": self.state}
+            self.events.clear()
+            self.reload(self.built(config), config)
+            lines = [line for line in self.logged(LogLevel.warn) if "guessed" in line]
+            self.assertEqual([line.split(":")[0] for line in lines], told)
+            self.assertNotIn("hush", "".join(lines))
 
     def test_broken_file(self) -> None:
         """A state file that is none ends the start with one line, and is left alone."""
