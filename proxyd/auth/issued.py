@@ -31,8 +31,10 @@ def digest_of(token: bytes) -> bytes:
 
 
 def new_token_id() -> str:
-    """An id that nobody guesses."""
-    return secrets.token_urlsafe(16)
+    """An id that nobody guesses; no command takes it for an option."""
+    while (token_id := secrets.token_urlsafe(16)).startswith("-"):
+        pass
+    return token_id
 
 
 class OwnSecret:
@@ -83,8 +85,18 @@ def grant_of(claims: Mapping[str, Any]) -> Grant:
     roles = claims.get("roles", [])
     if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
         raise TokenRefused(Refusal.BAD, "the claim roles is no list of texts")
+    begins_at(claims)
     database_id = database_of(claims.get("database_id"))
     return Grant(token_id, "", database_id, time_of(claims, "exp"), tuple(roles))
+
+
+def begins_at(claims: Mapping[str, Any]) -> float:
+    """
+    From when on a token of ours is good: its claim C{nbf}, which none that we issue has.
+
+    @raise TokenRefused: it is there, and no time
+    """
+    return time_of(claims, "nbf") if "nbf" in claims else 0.0
 
 
 def database_of(claim: object) -> DatabaseId:

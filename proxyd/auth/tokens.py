@@ -20,13 +20,21 @@ from zope.interface import implementer
 
 from proxyd import connection_string
 from proxyd.auth.fetch import Fetcher
-from proxyd.auth.issued import ALGORITHM, TYPE, OwnSecret, digest_of, grant_of, new_token_id
+from proxyd.auth.issued import (
+    ALGORITHM,
+    TYPE,
+    OwnSecret,
+    begins_at,
+    digest_of,
+    grant_of,
+    new_token_id,
+)
 from proxyd.auth.issuers import Issuers
 from proxyd.auth.jwks import Fetch
 from proxyd.auth.jws import looks_like_token, read_token
 from proxyd.auth.memory import TokenMemory
 from proxyd.config.times import STORE_WATCH, TOKENS_FORGOTTEN
-from proxyd.config.token_settings import Issuer, TokenSettings
+from proxyd.config.token_settings import Issuer, KeyTimes, TokenSettings
 from proxyd.interfaces import IRevocable, IStore, ITokens
 from proxyd.net.tasks import spawn
 from proxyd.records import (
@@ -317,6 +325,8 @@ class Tokens(Service):
             if grant.expires_at <= self._clock.seconds():
                 # Whether it has been forgotten meanwhile makes no difference to who has it.
                 raise TokenRefused(Refusal.EXPIRED, grant.token_id)
+            if begins_at(signed.claims) > self._clock.seconds() + KeyTimes().skew:
+                raise TokenRefused(Refusal.BAD, "its time has not come yet (nbf)")
         else:
             grant = await self.issuers.check(signed, token)
         if self._store_lost and self.settings.when_store_lost != "keep":

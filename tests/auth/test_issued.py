@@ -38,6 +38,9 @@ class ClaimsTests(SynchronousTestCase):
             {"token_id": ""},
             {"token_id": "x" * 201},
             {"type": "refresh"},
+            {"nbf": "soon"},
+            {"nbf": None},
+            {"nbf": -1},
             {"type": None},
             {"database_id": None},
             {"exp": None},
@@ -95,6 +98,8 @@ class SecretTests(SynchronousTestCase):
         self.assertEqual(self.flushWarnings(), [])
 
     def test_digest_and_id(self) -> None:
-        """SHA-256; ids don't repeat."""
+        """SHA-256; ids don't repeat, and on a command line none is an option."""
         self.assertEqual(digest_of(b"x"), hashlib.sha256(b"x").digest())
         self.assertNotEqual(new_token_id(), new_token_id())
+        # One in 64 would begin so by itself.
+        self.assertFalse([one for one in (new_token_id() for _ in range(5000)) if one[0] == "-"])

@@ -104,6 +104,21 @@ class TokensTests(SynchronousTestCase):
         self.failureResultOf(self.tokens.issue("orders", label="x" * 201), Invalid)
         self.failureResultOf(self.tokens.issue("orders", roles=[""]), Invalid)
 
+    def test_not_before(self) -> None:
+        """A token made elsewhere may say from when on it is good (RFC 7519, section 4.1.5)."""
+        claims = {
+            "database_id": "orders",
+            "token_id": "later",
+            "type": "database_access",
+            "nbf": NOW + 100,
+            "exp": NOW + 200,
+        }
+        token = OwnSecret(SECRET).sign(claims)
+        self.successResultOf(self.tokens.register(token))
+        self.assertEqual(self.refused(token.encode()), Refusal.BAD)
+        self.clock.advance(100)
+        self.successResultOf(self.tokens.check(token.encode()))
+
     def test_register(self) -> None:
         """A token made elsewhere with our secret is good once it was registered."""
         claims = {
