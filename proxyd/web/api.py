@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import BaseConverter
 
 from proxyd.config.times import API_ANSWER
 from proxyd.records import Conflict, Invalid, StoreError, StoreLost, Unknown
@@ -22,7 +23,7 @@ from proxyd.web.answer import Answer, ApiError, invalid, not_found, phrase
 from proxyd.web.audit import audit
 from proxyd.web.guard import Guard, Visit
 from proxyd.web.http import ApiRequest
-from proxyd.web.route import Call, Caller, Route
+from proxyd.web.route import ANY_TEXT, Call, Caller, Route
 from proxyd.web.schema import NotJson, Wrong, parse, wrong_with
 
 _log = Logger()
@@ -33,6 +34,13 @@ _STATUS: Mapping[type[StoreError], int] = {
     Invalid: 422,
     StoreLost: 503,
 }
+
+
+class _AnyText(BaseConverter):
+    """The rest of a path, slashes and all."""
+
+    regex = "(?s:.+)"
+    part_isolating = False
 
 
 class Api(Resource):
@@ -54,6 +62,7 @@ class Api(Resource):
         # A path is taken as it stands: nothing is answered by a redirection.
         app.url_map.merge_slashes = False
         app.url_map.strict_slashes = True
+        app.url_map.converters[ANY_TEXT] = _AnyText
         for route in self.routes:
             app.route(route.rule, methods=[route.method], endpoint=route.key)(self._endpoint(route))
         app.handle_errors(HTTPException)(_not_routed)  # type: ignore[arg-type]

@@ -16,6 +16,11 @@ from typing import Any, Protocol
 from proxyd.web.answer import Answer
 from proxyd.web.schema import Schema
 
+ANY_TEXT = "any_text"
+"""What the router calls a name in a path that may hold slashes."""
+
+_NAME, _WITHIN = re.compile(r"\{(\w+)\}"), r"<\1>"
+
 
 @unique
 class Access(Enum):
@@ -99,8 +104,16 @@ class Route:
 
     @property
     def rule(self) -> str:
-        """Its path as Klein writes it."""
-        return re.sub(r"\{(\w+)\}", r"<\1>", self.path)
+        """
+        Its path as Klein writes it.
+
+        A text at its end may hold slashes (sent as C{%2F}): an id that somebody
+        else has chosen, as an issuer a token's, must be one that can be named.
+        """
+        path, brace, last = self.path.rpartition("/{")
+        if brace and self.names.get(last[:-1], {}).get("type") == "string":
+            return _NAME.sub(_WITHIN, path) + f"/<{ANY_TEXT}:{last[:-1]}>"
+        return _NAME.sub(_WITHIN, self.path)
 
 
 class Resource(Protocol):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +23,9 @@ from proxyd.web.route import Route
 from proxyd.web.schema import KNOWN, Schema, parse, wrong_with
 from tests.web.made_values import Maker
 from tests.web.scene import ApiTestCase, Heard
+
+NAME, WITHIN = re.compile(r"<(?:any_text:)?(\w+)>"), r"{\1}"
+"""A name in a path as the router has it, and as the description does."""
 
 ROUNDS = 60
 LONG_ROUNDS = 1000
@@ -62,7 +66,7 @@ class DescriptionTests(ApiTestCase):
         self.assertEqual(found, {route.key for route in self.routes})
         # What the router itself knows: nothing was added to it by another way.
         rules = {
-            f"{method} {rule.rule.replace('<', '{').replace('>', '}')}"
+            f"{method} {NAME.sub(WITHIN, rule.rule)}"
             for rule in self.api.rules()
             for method in rule.methods - {"HEAD"}
         }

@@ -18,3 +18,15 @@ class RouteTests(SynchronousTestCase):
         self.assertEqual(route.rule, "/api/a/<a_id>/<b>")
         self.assertTrue(route.changes)
         self.assertFalse(Route("GET", "/", lambda call: Answer(), "", {}).changes)
+
+    def test_text_at_the_end(self) -> None:
+        """A text that ends a path may hold slashes; a number, and one within, may not."""
+        for path, kind, rule in (
+            ("/api/a/{b}", "string", "/api/a/<any_text:b>"),
+            ("/api/a/{b}", "integer", "/api/a/<b>"),
+            ("/api/a/{b}/c", "string", "/api/a/<b>/c"),
+            ("/api/{a}/{b}", "string", "/api/<a>/<any_text:b>"),
+        ):
+            names = {"b": {"type": kind}}
+            route = Route("GET", path, lambda call: Answer(), "", {}, names=names)
+            self.assertEqual(route.rule, rule)

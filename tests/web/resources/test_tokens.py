@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import jwt
 from twisted.internet import reactor
 
+from proxyd.records import Refusal, TokenRefused
 from tests.web.scene import JWT_SECRET, ApiTestCase, Heard
 
 
@@ -121,3 +123,20 @@ class TokensTests(ApiTestCase):
         heard = await self.ask("DELETE", path)
         self.assertEqual(heard.status, 200)
         self.assertEqual(heard.value["issuer"], "https://id.example")
+
+    async def test_any_id(self) -> None:
+        """Whatever id somebody else gave a token: if it lets in, it can be revoked."""
+        for token_id in ("team/ann", "/", "//x", "a//b/", "x?y#z", "%2F", "..", "ä b", "tokens/.."):
+            claims = {
+                "database_id": "orders",
+                "token_id": token_id,
+                "type": "database_access",
+                "exp": int(reactor.seconds()) + 600,
+            }
+            token = jwt.encode(claims, JWT_SECRET, "HS256")
+            heard = await self.ask("POST", "/api/tokens", {"token": token})
+            self.assertEqual(heard.status, 201, token_id)
+            heard = await self.ask("DELETE", f"/api/tokens/{quote(token_id, safe='')}")
+            self.assertEqual((heard.status, heard.value.get("token_id")), (200, token_id))
+            refused = await self.assertFailure(self.tokens.check(token.encode()), TokenRefused)
+            self.assertIs(refused.refusal, Refusal.REVOKED)
