@@ -4,6 +4,7 @@ The section C{connections}: the databases behind proxyd.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -30,6 +31,7 @@ AUTHS = ("backend", "token", "scram", "cert", "oauth", "trust")
 AUTHS_NOW = ("backend", "cert", "oauth", "token", "trust")
 """Those of L{AUTHS} that this version has."""
 
+_REGISTERED = re.compile(r"db_[0-9]+")
 _LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
@@ -183,6 +185,8 @@ def _check_name(name: str, section: Section) -> None:
         if not name:
             raise BadValue("a connection needs a name")
         values.sound(name)
+        if _REGISTERED.fullmatch(name):
+            raise BadValue("db_NUMBER is for databases that are registered while proxyd runs")
     except BadValue as error:
         section.wrong("", str(error))
 

@@ -99,6 +99,24 @@ def parse_dsn(
     return ParsedDsn(dsn, password or None, None if timeout is None else float(timeout))
 
 
+def check_for_libpq(uri: str) -> None:
+    """
+    See whether libpq itself takes a URI, as it must that of the state store.
+
+    What its own error would quote may be a password.
+
+    @param uri: begins with one of L{SCHEMES}
+    @raise BadValue: it does not
+    """
+    if re.search(r"\s", uri):
+        raise BadValue("has a space in it (which is written %20)")
+    said = _from_uri(uri.partition("://")[2])
+    _hosts(said.get("host", "") or said.get("hostaddr", ""), said.get("port", ""), None)
+    for name in said:
+        if name not in ALL_WORDS:
+            raise BadValue(f"{values.shown(name)} is not a parameter of libpq")
+
+
 def _checked(said: Mapping[str, str]) -> dict[str, str]:
     """The words that have an effect, each value checked; an empty one counts as not said."""
     kept: dict[str, str] = {}

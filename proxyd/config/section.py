@@ -185,6 +185,10 @@ class Section:
         """A secret: its text, C{env:NAME} or C{file:PATH}; nothing is looked up."""
         return self.value(name, self._as_secret)
 
+    def secrets(self, name: str) -> tuple[Secret, ...] | None:
+        """One secret or a list of them, as by L{secret}; None: absent or wrong."""
+        return self.each(name, self._as_secret)
+
     def file(self, name: str) -> str | None:
         """The path of a file, C{~} expanded; nothing is looked up."""
         return self.value(name, lambda text: values.expanded(text, self.environment))

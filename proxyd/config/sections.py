@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from proxyd.config import values
+from proxyd.config.dsn import SCHEMES, check_for_libpq
 from proxyd.config.environment import Variables, wrong_variable
 from proxyd.config.model import Listener, Log, Postgres, PostgresTls, State
 from proxyd.config.report import Report
@@ -117,7 +118,8 @@ def read_postgres(
 
 
 def _state_url(text: str, root: Section) -> str:
-    if text.startswith(("postgresql://", "postgres://")):
+    if text.startswith(SCHEMES):
+        check_for_libpq(text)
         return text
     scheme, _, path = text.partition("://")
     if scheme != "sqlite" or not path.startswith(("/", "~")):

@@ -4,7 +4,6 @@ The section C{tokens}.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from proxyd.config import values
@@ -12,11 +11,14 @@ from proxyd.config.environment import Variables
 from proxyd.config.report import Report
 from proxyd.config.secrets import Secret
 from proxyd.config.section import Section
-from proxyd.config.token_settings import ALGORITHMS, Issuer, TokenSettings
+from proxyd.config.token_settings import ALGORITHMS, STORE_POLL, Issuer, TokenSettings
 from proxyd.config.values import BadValue
 
 LEAST_SECRET = 32
 """Bytes that a secret of HS256 should have (RFC 7518, section 3.2)."""
+
+LEAST_STALENESS = 1.0
+"""Seconds; a store that answers well would seem to be silent where it were less."""
 
 WHEN_STORE_LOST = ("refuse_new", "end_sessions", "keep")
 
@@ -29,7 +31,7 @@ def read_tokens(root: Section, variables: Variables, report: Report) -> TokenSet
         return TokenSettings(secret=_from_environment(variables, report))
     found = TokenSettings(
         secret=_secret(section, "secret") or _from_environment(variables, report),
-        previous=_previous(section),
+        previous=section.secrets("previous_secrets") or (),
         ttl=section.duration("ttl", usual.ttl),
         max_staleness=section.duration("max_staleness", usual.max_staleness),
         when_store_lost=section.word("when_store_lost", WHEN_STORE_LOST, usual.when_store_lost),
@@ -37,6 +39,11 @@ def read_tokens(root: Section, variables: Variables, report: Report) -> TokenSet
     )
     if found.ttl < 1:
         section.wrong("ttl", "must be a second at least")
+    if found.max_staleness < LEAST_STALENESS:
+        section.wrong(
+            "max_staleness",
+            f"must be a second at least: the store is looked at every {STORE_POLL:g} s",
+        )
     section.close()
     return found
 
@@ -48,18 +55,6 @@ def _secret(section: Section, name: str) -> Secret | None:
         if length < LEAST_SECRET:
             section.warn(name, f"is shorter than {LEAST_SECRET} bytes, so it could be guessed")
     return secret
-
-
-def _previous(section: Section) -> tuple[Secret, ...]:
-    environment = section.environment
-    found = section.each("previous_secrets", lambda text: _as_secret(text, environment))
-    return found or ()
-
-
-def _as_secret(text: str, environment: Mapping[str, str]) -> Secret:
-    if text.startswith("file:"):
-        text = f"file:{values.expanded(text[5:], environment)}"
-    return Secret(text, environment)
 
 
 def _from_environment(variables: Variables, report: Report) -> Secret | None:
@@ -121,18 +116,21 @@ def _url(text: str) -> str:
 
     @raise BadValue: anybody on the way could change them
     """
-    url = urlsplit(text)
-    host = url.hostname or ""
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise BadValue("must be ASCII without spaces (names as xn--…, others by %XX)")
+    try:
+        url = urlsplit(text)
+        host, port = values.host(url.hostname or ""), url.port
+    except ValueError:
+        raise BadValue("names no host and port that there could be") from None
     address = values.address_of(host)
     local = host == "localhost" or (address is not None and address.is_loopback)
-    if url.scheme not in ("https", "http") or not host or url.username or url.fragment:
+    if url.scheme not in ("https", "http") or url.username or url.fragment:
         raise BadValue("must be an https:// URL")
     if url.scheme == "http" and not local:
         raise BadValue(
             "must be https: over http anybody on the way could put keys of his own there"
         )
-    try:
-        _ = url.port
-    except ValueError:
-        raise BadValue("names no port that there is") from None
+    if port == 0:
+        raise BadValue("names no host and port that there could be")
     return text

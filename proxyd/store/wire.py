@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from proxyd.errors import StartError
 from proxyd.store.rows import Row
 
 _USUAL = {
@@ -36,8 +37,12 @@ class Wire:
     def __init__(self, dsn: str, deadline: float) -> None:
         """
         @param deadline: seconds that connecting, and any one statement, may take
+        @raise StartError: the DSN can't be read; its text quotes nothing of it
         """
-        said = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
+        try:
+            said = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
+        except psycopg.Error:
+            raise StartError("state: this is no connection string that libpq can read") from None
         settings = f"-c search_path=proxyd -c statement_timeout={int(deadline * 1000)}"
         said["options"] = f"{said.get('options', '')} {settings}".strip()
         said.setdefault("connect_timeout", str(max(2, int(deadline))))

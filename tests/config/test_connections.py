@@ -190,6 +190,10 @@ class RefusedTests(ReadingCase):
             ("connections: {a: postgresql://u@h/}", "a: must be a mapping"),
             ("connections: [a]", "connections: must be a mapping"),
             ("connections: {'': {dsn: postgresql://u@h/}}", "needs a name"),
+            (
+                "connections: {db_7: {dsn: postgresql://u@h/}}",
+                "connections.db_7: db_NUMBER is for databases that are registered",
+            ),
         ):
             (problem,) = self.wrong(text)
             self.assertIn(what, problem)

@@ -39,6 +39,25 @@ class StateTests(ReadingCase):
                 ["proxyd.yaml:1: state: must be sqlite:///PATH (postgresql:// for several nodes)"],
             )
 
+    def test_no_connection_string(self) -> None:
+        """A URI that libpq can't read is refused, and nothing of it quoted."""
+        more = "\nstate_key: env:K\ntokens: {secret: env:S}"
+        for uri, what in (
+            ("u:hunter2@h:port/db", "its port is not a number"),
+            ("u:hunter2@h/db?foo=bar", "foo is not a parameter of libpq"),
+            ("u:hunter2@h/db?foo@bar", "a parameter after the ? is not libpq's"),
+            ("u:hunter2 x@h/db", "has a space in it (which is written %20)"),
+            ("u:hunter%2@h/db", "a % in it is not followed by two hexadecimal digits"),
+            ("u:hunter2@[::1/db", "a [ in the host has no ]"),
+            ("u:hun@ter2@h/db", "its host is not a name or an IP address"),
+        ):
+            [problem] = self.wrong(f"state: 'postgresql://{uri}'{more}")
+            self.assertIn(f"state: {what}", problem)
+            self.assertNotIn("hunter2", problem)
+            self.assertNotIn("ter2", problem)
+        for uri in ("u@/db?host=/run/x", "u@a,b:5/db?target_session_attrs=any", "h?passfile=x"):
+            self.load(f"state: 'postgresql://{uri}'{more}")
+
     def test_shared(self) -> None:
         """A shared store needs the keys that its nodes share, and is never shown."""
         self.assertEqual(

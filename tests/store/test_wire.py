@@ -9,6 +9,7 @@ import threading
 import psycopg
 from twisted.trial.unittest import SynchronousTestCase
 
+from proxyd.errors import StartError
 from proxyd.store.wire import Wire
 from tests.support.database import DATABASE, SERVICE, shared_database
 
@@ -29,6 +30,12 @@ class WireTests(SynchronousTestCase):
         """What is shown of it has no password, whatever stands in it."""
         wire = Wire("postgresql://u:hunter2@h:5/db?sslmode=require&password=hunter3", 5.0)
         self.assertEqual(wire.place, "postgresql://h:5/db")
+
+    def test_no_connection_string(self) -> None:
+        """libpq's own words for a DSN that it can't read quote it, password and all."""
+        error = self.assertRaises(StartError, Wire, "postgresql://u:hunter2 x@h/db", 5.0)
+        self.assertNotIn("hunter2", f"{error} {error.__cause__}")
+        self.assertTrue(error.__suppress_context__)
 
     def test_settings(self) -> None:
         """Statements have a deadline, and see the schema first; the DSN's own options hold."""
