@@ -4,7 +4,9 @@ Wrong cancel keys: how many a place may send before it has to wait.
 A key is a secret that can be guessed as often as somebody connects. So each
 wrong one is counted, for the address that it came from (of IPv6 for its
 network: whoever has one address there has 2^64), and beyond what mistaken
-drivers send, keys from there are looked at one after the other.
+drivers send, keys from there are looked at one after the other. A key that is
+handed on to another node counts as well: here nobody can say whether it is
+wrong, and there all that this node hands on comes from one place.
 """
 
 from __future__ import annotations
@@ -72,21 +74,22 @@ class Guesses:
         known.turn = turn
         return turn - now
 
-    def note(self, place: str, now: float) -> bool:
+    def note(self, place: str, now: float, *, known: bool = True) -> bool:
         """
-        A key from this place was wrong.
+        A key from this place was wrong, or may have been.
 
+        @param known: that it was; not so of a key that is for another node to look at
         @return: whether it is the one from which on the place has to wait
         """
-        self.wrong += 1
-        known = self._places.pop(place, None) or _Place(at=now)
-        before = self._left(known, now)
+        self.wrong += known
+        there = self._places.pop(place, None) or _Place(at=now)
+        before = self._left(there, now)
         # Not more than what a minute forgives: nobody is to wait for ever.
-        known.wrong, known.at = min(before + 1, FREE + 60 * RATE), now
-        self._places[place] = known
+        there.wrong, there.at = min(before + 1, FREE + 60 * RATE), now
+        self._places[place] = there
         while len(self._places) > _REMEMBERED:
             self._places.popitem(last=False)
-        return before < FREE <= known.wrong
+        return before < FREE <= there.wrong
 
     def _left(self, known: _Place, now: float) -> float:
         return max(known.wrong - (now - known.at) * RATE, 0.0)

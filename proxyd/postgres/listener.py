@@ -287,15 +287,17 @@ class PostgresListener(Service):
         session = self.keys.find(pid, key)
         if session is not None:
             await session.cancel()
-        elif self.nodes is not None and self.keys.elsewhere(pid):
-            await self.nodes.cancel(pid, key)
-        elif self.guesses.note(place, self.clock.seconds()):
+            return
+        elsewhere = self.nodes is not None and self.keys.elsewhere(pid)
+        if self.guesses.note(place, self.clock.seconds(), known=not elsewhere):
             _log.warn(
                 "[{host}] sends one wrong cancel key after the other: {rate:g} a second are "
                 "looked at from now on",
                 host=login.host,
                 rate=RATE,
             )
+        if self.nodes is not None and elsewhere:
+            await self.nodes.cancel(pid, key)
 
     def _forget(self, login: ClientLogin) -> None:
         """A client is waited for no longer."""

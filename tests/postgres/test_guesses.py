@@ -29,6 +29,13 @@ class GuessesTests(SynchronousTestCase):
         self.assertEqual(self.guesses.wait("a", 0.0), 1 / RATE)
         self.assertEqual(self.guesses.wrong, FREE + 19)
 
+    def test_of_another_node(self) -> None:
+        """A key that nobody here can judge counts like a wrong one, and is not called one."""
+        told = [self.guesses.note("a", 0.0, known=False) for _ in range(FREE)]
+        self.assertEqual(told, [False] * (FREE - 1) + [True])
+        self.assertEqual(self.guesses.wait("a", 0.0), 1 / RATE)
+        self.assertEqual(self.guesses.wrong, 0)
+
     def test_one_after_the_other(self) -> None:
         """However many come at once, so many a second are looked at, and the rest not at all."""
         self.guess("a", FREE * 10)

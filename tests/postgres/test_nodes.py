@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.config.token_settings import NODES_AGAIN
+from proxyd.postgres.guesses import FREE, RATE
 from proxyd.postgres.listener import PostgresListener
 from proxyd.postgres.nodes import Nodes
 from proxyd.records import NodeRecord
@@ -90,6 +91,25 @@ class NodesTests(SessionTestCase):
         client = await self.client()
         client.send(pgbytes.cancel(1023 << 21 | 7, b"abcd"))
         self.assertEqual(await client.read("$"), [])
+
+    async def test_throttled(self) -> None:
+        """Who sends key after key for another node waits, as with wrong keys."""
+        client = await self.sleeping()
+        self.use(1)
+        for _ in range(FREE):
+            await self.cancel(client, b"nope")
+        asked = await self.client()
+        asked.send(pgbytes.cancel(client.pid, client.key))
+        soon = self.clock.seconds() + 1 / RATE
+        await until(
+            lambda: any(abs(call.getTime() - soon) < 0.01 for call in self.clock.getDelayedCalls()),
+            "the wait",
+        )
+        self.assertFalse(asked.ended or self.fake.cancels)
+        self.clock.advance(1.0)
+        self.assertEqual(await asked.read("$"), [])
+        self.assertEqual(await client.trace(), "E[57014]Z")
+        self.assertEqual(self.listeners[1].guesses.wrong, 0)
 
     async def test_node_gone(self) -> None:
         """A node that can't be reached is logged, and nobody waits for it."""
