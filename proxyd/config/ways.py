@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from proxyd.config.secrets import Secret
+from proxyd.config.times import PasswordTimes
 from proxyd.rules.routes import NO_LIMITS, Limits
 from proxyd.target import Target
 
@@ -123,3 +124,4 @@ class Socks5:
     auth_timeout: float = 30.0
     connect_timeout: float = 30.0
     max_clients: int = 5000
+    password_times: PasswordTimes = field(default_factory=PasswordTimes)

@@ -23,6 +23,7 @@ from twisted.logger import Logger
 
 from proxyd.config.times import PasswordTimes
 from proxyd.errors import DialError
+from proxyd.net.failures import Failures, Who
 from proxyd.postgres.admission import Admission
 from proxyd.postgres.answers import (
     NOT_NOW,
@@ -42,9 +43,6 @@ _log = Logger()
 
 AT_ONCE = 8
 """Verifications that run on one server at the same time; more wait their turn."""
-
-FREE_FAILURES = 3
-"""Failures of one user from one address that cost no waiting yet."""
 
 _REMEMBERED = 10_000
 _CHANCE = secrets.SystemRandom()
@@ -90,7 +88,7 @@ class Verifier:
         self._good: OrderedDict[bytes, float] = OrderedDict()
         self._asking: dict[bytes, list[Deferred[bool]]] = {}
         self._turns: dict[str, DeferredSemaphore] = {}
-        self._failures: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()
+        self._failures = Failures(clock, times)
         self._usual = _USUAL_FAILURE
 
     async def verify(
@@ -105,7 +103,7 @@ class Verifier:
         who = (principal.source, principal.user)
         await self._pause(who)
         if not password:
-            self._failed(who)
+            self._failures.failed(who)
             raise wrong_password(principal.user, "an empty password")
         # By its hosts too: after a reload the name may stand for another server.
         hosts = ",".join(map(repr, server.connection.dsn.hosts))
@@ -119,9 +117,9 @@ class Verifier:
                     break
         except Fatal as fatal:
             if fatal.sqlstate.startswith("28"):
-                self._failed(who)
+                self._failures.failed(who)
             raise
-        self._failures.pop(who, None)
+        self._failures.succeeded(who)
 
     async def refuse(self, principal: Principal, reason: str) -> NoReturn:
         """
@@ -131,7 +129,7 @@ class Verifier:
         """
         who = (principal.source, principal.user)
         await self._pause(who)
-        self._failed(who)
+        self._failures.failed(who)
         await deferLater(self._clock, self._usual, lambda: None)
         raise wrong_password(principal.user, reason)
 
@@ -242,18 +240,8 @@ class Verifier:
             keyed.update(data)
         return keyed.digest()
 
-    async def _pause(self, who: tuple[str, str]) -> None:
+    async def _pause(self, who: Who) -> None:
         """Let somebody wait who has failed too often."""
-        count, last = self._failures.get(who, (0, 0.0))
-        if self._clock.seconds() - last > self._times.forgiven:
-            self._failures.pop(who, None)
-        elif count >= FREE_FAILURES:
-            first, longest = self._times.first_pause, self._times.longest_pause
-            pause = min(first * 2 ** (count - FREE_FAILURES), longest)
-            await deferLater(self._clock, pause, lambda: None)
-
-    def _failed(self, who: tuple[str, str]) -> None:
-        count, _ = self._failures.pop(who, (0, 0.0))
-        self._failures[who] = (min(count + 1, 16), self._clock.seconds())
-        while len(self._failures) > _REMEMBERED:
-            self._failures.popitem(last=False)
+        pause = self._failures.pause(who)
+        if pause is not None:
+            await pause

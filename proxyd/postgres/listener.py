@@ -285,19 +285,17 @@ class PostgresListener(Service):
         if wait:
             await deferLater(self.clock, wait, lambda: None)
         session = self.keys.find(pid, key)
+        nodes = self.nodes if self.keys.elsewhere(pid) else None
         if session is not None:
             await session.cancel()
-            return
-        elsewhere = self.nodes is not None and self.keys.elsewhere(pid)
-        if self.guesses.note(place, self.clock.seconds(), known=not elsewhere):
+        elif self.guesses.note(place, self.clock.seconds(), known=nodes is None):
             _log.warn(
-                "[{host}] sends one wrong cancel key after the other: {rate:g} a second are "
-                "looked at from now on",
+                "[{host}] sends one wrong cancel key after the other: {rate:g} a second are read",
                 host=login.host,
                 rate=RATE,
             )
-        if self.nodes is not None and elsewhere:
-            await self.nodes.cancel(pid, key)
+        if nodes is not None:
+            await nodes.cancel(pid, key)
 
     def _forget(self, login: ClientLogin) -> None:
         """A client is waited for no longer."""

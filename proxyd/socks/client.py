@@ -125,16 +125,13 @@ class SocksClient(Joined):
         assert handshake is not None
         for event in events:
             if isinstance(event, Login):
-                user = self._listener.verify(event, self.source)
-                if user is None:
-                    handshake.login_bad()
-                    self._hang_up("wrong user or password")
-                    return
-                self.principal = Principal(user, self.source)
-                try:
-                    self._serve(handshake.login_good())
-                except ProtocolError as error:
-                    self._hang_up(str(error))
+                pause = self._listener.pause(event, self.source)
+                if pause is None:
+                    self._log_in(handshake, event)
+                else:
+                    self.end.pause()
+                    self._dial = pause
+                    pause.addCallbacks(self._log_in_late, lambda _: None, (handshake, event))
                 return
             if isinstance(event, PacAsked):
                 self._give_pac()
@@ -145,6 +142,25 @@ class SocksClient(Joined):
             self._hang_up("it did not log in")
         else:
             self.end.write(handshake.data_to_send())
+
+    def _log_in_late(self, _: object, handshake: Machine, login: Login) -> None:
+        """It had failed too often, and has waited."""
+        self._dial = None
+        if not (self._over or self.end.closed):
+            self.end.resume()
+            self._log_in(handshake, login)
+
+    def _log_in(self, handshake: Machine, login: Login) -> None:
+        user = self._listener.verify(login, self.source)
+        if user is None:
+            handshake.login_bad()
+            self._hang_up("wrong user or password")
+            return
+        self.principal = Principal(user, self.source)
+        try:
+            self._serve(handshake.login_good())
+        except ProtocolError as error:
+            self._hang_up(str(error))
 
     def _give_pac(self) -> None:
         handshake = self._handshake

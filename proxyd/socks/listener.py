@@ -19,6 +19,7 @@ from proxyd.interfaces import IRouter
 from proxyd.net.acceptors import Acceptors
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.end import End
+from proxyd.net.failures import Failures
 from proxyd.net.link import Link
 from proxyd.net.tasks import spawn
 from proxyd.socks.accounts import Accounts
@@ -46,6 +47,7 @@ class SocksListener(Service):
     @ivar router: knows which way a target goes
     @ivar dials: the clients whose target is being dialled, each with its deadline
     @ivar allowances: how much each user and each route has
+    @ivar failures: who has given wrong passwords
     @ivar opened: clients that asked for something, since the start
     @ivar failed: those of them that did not get it
     @ivar turned_away: clients that did not get so far
@@ -74,6 +76,7 @@ class SocksListener(Service):
         self.accounts = accounts
         self.router = router
         self.allowances = Allowances(self.clock)
+        self.failures = Failures(self.clock, settings.password_times)
         self.opened = self.failed = self.turned_away = self.up = self.down = 0
         self._tls = tls
         self._next_number = next_number or itertools.count(1).__next__
@@ -175,12 +178,19 @@ class SocksListener(Service):
         if self._tls is not None:
             end.tls(self._tls, None, end.resume)
 
+    def pause(self, login: Login, source: str) -> Deferred[None] | None:
+        """The time that a login must wait for its verdict; None: none, as with most."""
+        return self.failures.pause(_who(login, source)) if self.accounts else None
+
     def verify(self, login: Login, source: str) -> str | None:
         """The name of whoever logged in; None: nobody."""
         if not self.accounts:
             return ""  # no login is needed: it may be anybody
         user = self.accounts.verify(login.user, login.password)
-        if user is None:
+        if user is not None:
+            self.failures.succeeded(_who(login, source))
+        else:
+            self.failures.failed(_who(login, source))
             _log.warn("[{source}] SOCKS5 login refused: wrong user or password", source=source)
         return user
 
@@ -253,6 +263,10 @@ class SocksListener(Service):
             waiting, self._empty = self._empty, []
             for done in waiting:
                 done.callback(None)
+
+
+def _who(login: Login, source: str) -> tuple[str, str]:
+    return source, login.user.decode("utf-8", "surrogateescape")
 
 
 def _source(address: Any) -> str:

@@ -19,9 +19,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.config.times import PasswordTimes
 from proxyd.errors import DialError, DialFailure
+from proxyd.net import failures
+from proxyd.net.failures import FREE_FAILURES
 from proxyd.postgres import backend_login
 from proxyd.postgres.answers import Fatal, Refused
-from proxyd.postgres.backend_login import AT_ONCE, FREE_FAILURES, Verifier
+from proxyd.postgres.backend_login import AT_ONCE, Verifier
 from proxyd.postgres.server import Account
 from proxyd.target import Principal, Target
 from proxyd.wire.pg.errors import ServerMessage
@@ -167,7 +169,7 @@ class BelievedTests(VerifierTestCase):
             self.assertEqual(len(server.logins), before + 1, other)
             server.no(number=before)
             self.assertEqual(self.refused(asking).sqlstate, "28P01")
-            self.verifier._failures.clear()
+            self.verifier._failures.forget()
 
     def test_another_server_of_that_name(self) -> None:
         """After a reload the same name with other hosts is another server."""
@@ -201,6 +203,7 @@ class BelievedTests(VerifierTestCase):
     def test_bounded(self) -> None:
         """Neither good answers nor failures fill the memory."""
         self.patch(backend_login, "_REMEMBERED", 10)
+        self.patch(failures, "REMEMBERED", 10)
         for number in range(30):
             asking = self.ask(user=f"user{number}")
             self.server.yes()

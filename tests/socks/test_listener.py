@@ -5,12 +5,15 @@ from __future__ import annotations
 import ssl
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
+from proxyd.config.times import PasswordTimes
 from proxyd.net.certificates import own_certificate
+from proxyd.net.failures import FREE_FAILURES, Failures
 from proxyd.net.tls import server_context
 from proxyd.socks import listener as module
-from tests.net.peers import until
+from tests.net.peers import reset, until
 from tests.socks.scene import LOOPBACK, SocksCase, connect, reply, request, take, threaded, through
 
 
@@ -133,6 +136,50 @@ class ListenerTests(SocksCase):
 
         self.assertEqual(await threaded(wrong), b"\5\2\1\1")
         self.assertEqual(self.listeners[0].turned_away, 1)
+
+    async def test_wrong_passwords_wait(self) -> None:
+        """Who gives one wrong password after the other waits, with a right one too."""
+        port = self.listen(accounts=[("ann", "x")])
+        clock = Clock()
+        failures = self.listeners[0].failures = Failures(clock, PasswordTimes())
+        wrong, right = b"\5\1\2\1\3ann\1y", b"\5\1\2\1\3ann\1x"
+
+        def told(said: bytes) -> bytes:
+            with connect(port) as sock:
+                sock.sendall(said)
+                return take(sock, 4)
+
+        for _ in range(FREE_FAILURES):
+            self.assertEqual(await threaded(told, wrong), b"\5\2\1\1")
+        for said, answer, seconds in ((wrong, b"\5\2\1\1", 0.25), (right, b"\5\2\1\0", 0.5)):
+            waiting = threaded(told, said)
+            await until(clock.getDelayedCalls, "the pause")
+            self.assertAlmostEqual(clock.getDelayedCalls()[0].getTime() - clock.seconds(), seconds)
+            clock.advance(seconds)
+            self.assertEqual(await waiting, answer)
+        self.assertEqual(len(failures), 0)
+
+    async def test_gone_while_it_waits(self) -> None:
+        """A client that resets in its pause, or has no more time, leaves nothing behind."""
+        port = self.listen(accounts=[("ann", "x")])
+        clock = Clock()
+        listener = self.listeners[0]
+        listener.failures = Failures(clock, PasswordTimes())
+        for _ in range(FREE_FAILURES):
+            listener.failures.failed(("127.0.0.1", "ann"))
+        for leave in (reset, None):
+            sock = connect(port)
+            sock.sendall(b"\5\1\2\1\3ann\1x")
+            await until(clock.getDelayedCalls, "the pause")
+            if leave is not None:
+                leave(sock)
+            else:
+                (client,) = listener._deadlines
+                client.leave("too late")
+            await until(lambda: not self.link.ends, "the End to be gone")
+            self.assertEqual(clock.getDelayedCalls(), [])
+            sock.close()
+        self.assertEqual(listener.waiting, 0)
 
 
 def _closed(port: int) -> bool:
