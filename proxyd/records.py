@@ -215,9 +215,12 @@ class TokenRefused(Exception):
 
     @param refusal: which of the known ways
     @param detail: one line for the operator's log, without a byte of the token
+    @param good_for: the connection that it would let in, where the token is
+        good: its holder may be told that there is none
     """
 
-    def __init__(self, refusal: Refusal, detail: str = "") -> None:
+    def __init__(self, refusal: Refusal, detail: str = "", good_for: str = "") -> None:
         super().__init__(f"{refusal.value}: {detail}" if detail else refusal.value)
         self.refusal = refusal
         self.detail = detail
+        self.good_for = good_for

@@ -28,7 +28,11 @@ class Fatal(Exception):
     @param hint: what to do next
     @param reason: what the log says instead of the message, where the client
         must not know
+    @ivar good_for: the connection that its token would let in: whether there is
+        one is no secret for this client
     """
+
+    good_for = ""
 
     def __init__(
         self, sqlstate: str, message: str, detail: str = "", hint: str = "", reason: str = ""
@@ -72,6 +76,11 @@ def draining() -> Fatal:
 def shutdown(reason: str) -> Fatal:
     """A live session is ended from outside, with PostgreSQL's own words."""
     return Fatal("57P01", "terminating connection due to administrator command", reason=reason)
+
+
+def no_database(name: str) -> Fatal:
+    """There is none of that name: for those only who have logged in well."""
+    return Fatal("3D000", f'database "{name}" does not exist')
 
 
 def too_many() -> Fatal:

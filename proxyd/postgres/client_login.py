@@ -20,7 +20,14 @@ from twisted.logger import Logger
 from proxyd.errors import ProtocolError
 from proxyd.net.end import End
 from proxyd.postgres.admission import Admission
-from proxyd.postgres.answers import Fatal, certificate_needed, draining, starting, too_many
+from proxyd.postgres.answers import (
+    Fatal,
+    certificate_needed,
+    draining,
+    no_database,
+    starting,
+    too_many,
+)
 from proxyd.postgres.cancel import LONG_KEY, SHORT_KEY
 from proxyd.postgres.certificate_login import demand_certificate
 from proxyd.postgres.client_session import ClientSession
@@ -283,12 +290,14 @@ class ClientLogin:
         try:
             admission = await way.admit(self, place, principal)
         except Fatal as fatal:
+            if place is None and fatal.good_for == name:
+                raise no_database(name) from None
             if place is None:
                 fatal.reason += f' (no connection serves database "{name}")'
             raise
         assert place is not None, "a way let a client into nowhere"
         if not place.served:
-            raise Fatal("3D000", f'database "{name}" does not exist')
+            raise no_database(name)
         user = admission.principal.user
         if not lets_user_in(place.connection, user):
             raise Fatal(

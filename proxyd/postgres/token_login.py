@@ -72,10 +72,14 @@ def admission_of(grant: Grant, place: Place | None, principal: Principal) -> Adm
 
     @raise TokenRefused: it is for another database, or not for this user
     """
-    if place is None or place.connection.name != connection_name(grant.database_id):
-        raise TokenRefused(Refusal.WRONG_DATABASE, f"token {grant.token_id}")
     user = principal.user
-    if user != ANYBODY and user not in grant.roles:
+    wanted = connection_name(grant.database_id)
+    stranger = user != ANYBODY and user not in grant.roles
+    if place is None or place.connection.name != wanted:
+        raise TokenRefused(
+            Refusal.WRONG_DATABASE, f"token {grant.token_id}", "" if stranger else wanted
+        )
+    if stranger:
         raise TokenRefused(Refusal.WRONG_USER, f"token {grant.token_id}")
     if user == ANYBODY and len(grant.roles) == 1:
         # There is one person whom this token stands for.
@@ -94,4 +98,6 @@ def told(refused: TokenRefused, principal: Principal) -> Fatal:
     if refused.refusal is Refusal.BAD:
         return wrong_password(principal.user, reason)
     sqlstate, message, hint = _TOLD[refused.refusal]
-    return Fatal(sqlstate, message, hint=hint, reason=reason)
+    fatal = Fatal(sqlstate, message, hint=hint, reason=reason)
+    fatal.good_for = refused.good_for
+    return fatal

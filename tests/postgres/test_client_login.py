@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.logger import LogLevel
 
+from proxyd.auth.tokens import Tokens
 from proxyd.config.model import PostgresTls
 from tests.postgres import fakeserver
 from tests.postgres.client import Client, until
@@ -299,6 +300,22 @@ class PasswordTests(LoginTestCase):
             said.append({**fields, "M": fields["M"].replace(user, "USER")})
         self.assertEqual(said[0], said[1])
         self.assertEqual(said[0], said[2])
+
+    async def test_no_such_database(self) -> None:
+        """Who has a good token for a database that is gone hears that; nobody else does."""
+        listener = self.listen(self.connection(auth=("token",)))
+        assert isinstance(listener.tokens, Tokens)
+        here, gone = [(await listener.tokens.issue(name)).token for name in ("shop", "orders")]
+        for password, user, database, state in (
+            (here, "token", "shop", "in"),
+            (gone, "token", "orders", "3D000"),
+            (gone, "ann", "orders", "28000"),
+            (gone, "token", "shop", "28000"),
+            (gone, "token", "nothing", "28000"),
+            (here, "token", "orders", "28000"),
+            (gone[:-2], "token", "orders", "28P01"),
+        ):
+            self.assertEqual(await self.tried(password, user, database), state, (user, database))
 
     async def test_rules_come_after(self) -> None:
         """What a connection serves and whom it lets in is told after a good login only."""

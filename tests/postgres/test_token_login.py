@@ -18,6 +18,7 @@ from tests.postgres.tokens import known_tokens
 
 ANY = Principal("token", "192.0.2.1")
 ANN = Principal("ann", "192.0.2.1")
+BOB = Principal("bob", "192.0.2.1")
 
 
 class _Server:
@@ -50,6 +51,14 @@ class AdmissionTests(SynchronousTestCase):
             self.assertIs(self.refused(grant, place(name), ANY), Refusal.WRONG_DATABASE)
         self.assertIs(self.refused(number, None, ANY), Refusal.WRONG_DATABASE)
         self.assertEqual(connection_name(5), "db_5")
+
+    def test_no_such_database(self) -> None:
+        """Of a good token it is told where it would let in, so that its holder may hear more."""
+        grant = Grant("t", "", 5, 1.0, ("ann",))
+        for principal, good_for in ((ANY, "db_5"), (ANN, "db_5"), (BOB, "")):
+            with self.assertRaises(TokenRefused) as caught:
+                admission_of(grant, None, principal)
+            self.assertEqual(told(caught.exception, principal).good_for, good_for)
 
     def test_user(self) -> None:
         """The name is token, or one that the token names; the one person it names is meant."""
