@@ -112,6 +112,7 @@ class Databases(Room):
             self.pools.serve(servers, accounts)
             if self.listener is not None and config.postgres is not None:
                 self.listener.adopt(config.postgres, config.log, tls, Directory(servers))
+            self._state.registered.adopt(config.pool_size)
             self._open_on_demand()
 
         return adopt

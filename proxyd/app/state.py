@@ -108,6 +108,7 @@ class State(Room):
             self.store,
             Seal(self._state_key(config)),
             lambda target: self._denies(target),
+            config.pool_size,
         )
         _result(self._store.open_now())
         self._opened = True

@@ -17,7 +17,6 @@ from proxyd.config.defaults import (
     USUAL,
     Defaults,
     connection_of_variables,
-    read_defaults,
 )
 from proxyd.config.dsn import ParsedDsn, parse_dsn
 from proxyd.config.environment import Variables
@@ -36,17 +35,21 @@ _LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128
 
 
 def read_connections(
-    root: Section, variables: Variables, report: Report, postgres: Postgres | None
+    root: Section,
+    variables: Variables,
+    defaults: Defaults,
+    report: Report,
+    postgres: Postgres | None,
 ) -> dict[str, Connection]:
     """
     Every connection of the file, and C{default} from the variables where the
     file has none and they name one.
 
+    @param defaults: what the variables say where a connection is silent
     @param postgres: the listeners by which clients come to them
     """
     listen = () if postgres is None else postgres.listen
     far = next((place for place in listen if not values.is_local(place)), None)
-    defaults = read_defaults(variables, report)
     section = root.section("connections")
     found: dict[str, Connection] = {}
     names = () if section is None else section.keys()

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from proxyd.config.agents import read_agents
 from proxyd.config.api import read_api
 from proxyd.config.connections import read_connections
+from proxyd.config.defaults import read_defaults
 from proxyd.config.document import Table, read_document
 from proxyd.config.environment import PROCESS, Variables, read_dotenv
 from proxyd.config.model import Config, Postgres
@@ -102,7 +103,8 @@ def _assembled(
     drain_timeout = root.duration("drain_timeout", Config().drain_timeout, zero=True)
     postgres = read_postgres(root, variables, flags, report)
     tokens = read_tokens(root, variables, report)
-    connections = read_connections(root, variables, report, postgres)
+    defaults = read_defaults(variables, report)
+    connections = read_connections(root, variables, defaults, report, postgres)
     upstreams = read_upstreams(root)
     check_vias(root, connections, upstreams)
     routes = read_routes(root, upstreams)
@@ -126,6 +128,7 @@ def _assembled(
         postgres=postgres,
         tokens=tokens,
         connections=connections,
+        pool_size=defaults.pool_size,
         socks5=socks5,
         upstreams=upstreams,
         routes=routes,

@@ -189,6 +189,7 @@ class Config:
 
     @param path: the file it came from; None when the environment alone made it
     @param postgres: None when nothing asks for the listener
+    @param pool_size: C{max_open_connections} of each registered database
     @param socks5: None when nothing asks for the listener
     @param upstreams: the ways out beside the direct one, by name
     @param routes: first match first
@@ -206,6 +207,7 @@ class Config:
     drain_timeout: float = 30.0
     postgres: Postgres | None = None
     connections: Mapping[str, Connection] = field(default_factory=dict)
+    pool_size: int = 10
     tokens: TokenSettings = field(default_factory=TokenSettings)
     socks5: Socks5 | None = None
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)

@@ -9,7 +9,7 @@ socket, and its hosts must be such as proxyd may dial for strangers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote, urlencode
 
 from twisted.internet.defer import Deferred
@@ -119,6 +119,16 @@ class Registered:
         """Be called when L{connections} has changed."""
         self._changed.append(changed)
 
+    def adopt(self, pool_size: int) -> None:
+        """Give each of them so many server connections from now on, those too that are served."""
+        if pool_size == self._pool_size:
+            return
+        self._pool_size = pool_size
+        self._connections = {
+            name: _sized(connection, pool_size) for name, connection in self._connections.items()
+        }
+        self._tell()
+
     def load(self) -> Deferred[None]:
         """
         Learn what the store knows, and follow it from now on.
@@ -209,16 +219,24 @@ class Registered:
             return None
         text = None if password is None else password.decode("utf-8", "surrogateescape")
         usual = Connection("", Dsn(()))
-        return Connection(
+        connection = Connection(
             client_name(record.database_id),
             parsed.dsn,
             password=None if text is None else Secret(text, literal=True),
             auth=("token",),
-            max_open_connections=self._pool_size,
-            max_idle_connections=self._pool_size,
-            min_idle_connections=min(_MOST_IDLE, self._pool_size),
             connect_timeout=parsed.connect_timeout or usual.connect_timeout,
         )
+        return _sized(connection, self._pool_size)
+
+
+def _sized(connection: Connection, pool_size: int) -> Connection:
+    """The same, with a pool of this size."""
+    return replace(
+        connection,
+        max_open_connections=pool_size,
+        max_idle_connections=pool_size,
+        min_idle_connections=min(_MOST_IDLE, pool_size),
+    )
 
 
 def checked_dsn(text: str, denies: Denies) -> ParsedDsn:

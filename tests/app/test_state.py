@@ -44,6 +44,21 @@ class StateTests(DaemonTestCase):
         self.assertIsNone(listener.directory.find(found.client_name))
         self.assertEqual(len(list(daemon.databases.pools)), 1)
 
+    def test_pool_size(self) -> None:
+        """A registered database has as many server connections as is said, after a reload too."""
+        daemon = self.serving(configuration(shop(), pool_size=3))
+        registered = daemon.state.registered
+        name = self.successResultOf(registered.register("crm", DSN, None)).client_name
+        self.assertEqual(registered.connections[name].max_open_connections, 3)
+        self.reload(daemon, configuration(shop(), pool_size=1))
+        listener = daemon.databases.listener
+        assert listener is not None
+        place = listener.directory.find(name)
+        assert place is not None
+        self.assertEqual(
+            (place.connection.max_open_connections, place.connection.min_idle_connections), (1, 1)
+        )
+
     def test_denied(self) -> None:
         """A database on this machine is not registered, unless a route names its host."""
         local = "postgresql://svc:hush@127.0.0.1/shop"

@@ -53,6 +53,7 @@ class DefaultConnectionTests(ReadingCase):
             {"PROXY_POOL_SIZE": "25"},
         )
         self.assertEqual([one.max_open_connections for one in config.connections.values()], [25, 7])
+        self.assertEqual((config.pool_size, self.load("connections: {}", {}).pool_size), (25, 10))
 
     def test_wrong(self) -> None:
         """Each wrong variable is told by its own name, all at once."""
