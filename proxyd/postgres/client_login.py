@@ -307,7 +307,24 @@ class ClientLogin:
             )
         if place.connection.cert_map and place.connection.auth != ("cert",):
             demand_certificate(self, place, admission.principal)
+        if listener.directory is not directory:
+            place = self._still(place, name)
         return place, admission
+
+    def _still(self, place: Place, name: str) -> Place:
+        """
+        A place as it is now: while the client logged in the connections were read again.
+
+        @raise Fatal: it is gone, or what the client was let in by has changed
+        """
+        now = self._listener.directory.find(name)
+        if now is None or not now.served:
+            raise no_database(name)
+        if now.connection != place.connection:
+            raise Fatal(
+                "57P03", f'the settings of database "{name}" have just changed', hint="Try again."
+            )
+        return now
 
     async def ask(self, request: bytes, answer: str = "password response") -> bytes:
         """See L{Stranger<proxyd.postgres.admission.Stranger>}."""

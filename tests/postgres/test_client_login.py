@@ -5,7 +5,9 @@ from __future__ import annotations
 from twisted.logger import LogLevel
 
 from proxyd.auth.tokens import Tokens
-from proxyd.config.model import PostgresTls
+from proxyd.config.model import Connection, PostgresTls
+from proxyd.postgres.directory import Directory
+from proxyd.postgres.pools import accounts_of
 from tests.postgres import fakeserver
 from tests.postgres.client import Client, until
 from tests.postgres.scene import SceneTestCase, networks
@@ -329,6 +331,34 @@ class PasswordTests(LoginTestCase):
         self.assertEqual(await self.tried("wrong", "bob", "shop"), "28P01")
         self.assertEqual(await self.tried("bobs", "bob", "shop"), "28000")
         self.assertEqual(await self.tried(PASSWORD, "ann", "shop"), "in")
+
+    def reread(self, *connections: Connection) -> None:
+        """The configuration was read again, and has these connections."""
+        servers = {one.name: self.server(one) for one in connections}
+        self.pools.serve(servers, accounts_of(servers))
+        assert self.listener is not None
+        self.listener.directory = Directory(servers)
+
+    async def test_read_again(self) -> None:
+        """Connections are read again while a password is checked: what counts is now."""
+        self.listen()
+        for now, told in (
+            ((), "3D000"),
+            ((self.connection("crm"),), "3D000"),
+            ((self.connection(users=("bob",)),), "57P03"),
+            ((self.connection(),), "in"),
+        ):
+            self.reread(self.connection())
+            client = await self.client()
+            client.start("ann", "shop")
+            await self.asked(client)
+            self.reread(*now)
+            client.password(PASSWORD)
+            if told == "in":
+                await client.read("Z")
+            else:
+                self.assertEqual(await self.state(client), told)
+        self.assertEqual(self.logged(LogLevel.critical), [])
 
     async def test_nothing_of_the_client(self) -> None:
         """The server that checks hears the client's name, database and password: no setting."""
