@@ -21,6 +21,9 @@ _log = Logger()
 
 Key = tuple[str, str]
 
+_FEW = 1000
+"""Ends that nobody waits for any more, and that are not worth the work of sorting them out."""
+
 
 class TokenMemory:
     """What is known of every token, and whom it let in."""
@@ -33,6 +36,7 @@ class TokenMemory:
         self._sessions: dict[Key, dict[IRevocable, float]] = {}
         self._ends: list[tuple[float, Key]] = []
         self._awaited: set[tuple[float, Key]] = set()
+        self._room = _FEW
         self._call: IDelayedCall | None = None
 
     def __len__(self) -> int:
@@ -110,6 +114,8 @@ class TokenMemory:
             heapq.heappush(self._ends, end)
             if self._ends[0] == end:
                 self._watch()
+            elif len(self._ends) > self._room:
+                self._forget_ends()
 
     def detach(self, grant: Grant, session: IRevocable) -> None:
         """A session is over."""
@@ -150,6 +156,20 @@ class TokenMemory:
         if self._ends:
             left = self._ends[0][0] - self._clock.seconds()
             self._call = self._clock.callLater(min(max(left, 0.0), DATE_AGAIN), self._expire)
+
+    def _forget_ends(self) -> None:
+        """
+        Keep the ends of live sessions only.
+
+        An issuer may make a token for every login: each has an end of its own,
+        which may be years ahead.
+        """
+        live = self._sessions
+        self._awaited = {(end, key) for key in live for end in live[key].values()}
+        self._ends = list(self._awaited)
+        heapq.heapify(self._ends)
+        self._room = 2 * len(self._ends) + _FEW
+        self._watch()
 
     def _expire(self) -> None:
         self._call = None

@@ -80,6 +80,23 @@ class MemoryTests(SynchronousTestCase):
         self.assertEqual(len(self.memory._ends), 1)
         self.assertEqual(self.memory.live(), 0)
 
+    def test_new_tokens_cost_no_memory(self) -> None:
+        """Nor do thousands of an issuer's tokens, each used once; who is in still ends in time."""
+        first, long = Session(), Session()
+        self.attach("first", 1, first, "i")
+        self.attach("long", 9000, long, "i")
+        most = 0
+        for number in range(10_000):
+            session = Session()
+            grant = self.attach(str(number), 10_000 + number, session, "i")
+            self.memory.detach(grant, session)
+            most = max(most, len(self.memory._ends), len(self.memory._awaited))
+        self.assertLess(most, 2000)
+        for now, ended in ((1, [1, 0]), (8999, [1, 0]), (9000, [1, 1])):
+            self.clock.advance(now - self.clock.seconds())
+            self.assertEqual([first.ended, long.ended], ended)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 0)
+
     def test_each_by_its_own_end(self) -> None:
         """An issuer's tokens of one jti may end at different times."""
         short, long = Session(), Session()
