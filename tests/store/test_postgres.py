@@ -4,12 +4,15 @@ Tests of L{proxyd.store.postgres}, on a real server.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from proxyd.errors import StartError
 from proxyd.interfaces import IStore
+from proxyd.net.clock import WallClock
 from proxyd.records import Change, Kind, StoreLost
 from proxyd.store.postgres import PostgresStore
 from tests.postgres.client import until
@@ -81,6 +84,17 @@ class SharedTests(TestCase):
         for told in heard:
             await until(lambda told=told: len(told) == 2, "the revocation")
             assert told[1].record is not None
+
+    async def test_clock_ahead(self) -> None:
+        """A node that thinks it is next year forgets no token that is good for the others."""
+        store = self.node()
+        await store.open()
+        now = int(WallClock(reactor).seconds())
+        young = replace(a_token("t", "o"), issued_at=now, expires_at=now + 86400)
+        await store.add_token(young)
+        await store.add_token(a_token("t2", "o"))
+        self.assertEqual(await store.remove_expired(now + 365 * 86400), 1)
+        self.assertEqual(await store.tokens(), [young])
 
     async def test_by_notification(self) -> None:
         """A change is heard of without any poll."""
