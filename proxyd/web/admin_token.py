@@ -78,4 +78,7 @@ def _made(path: str) -> str:
 def _good(token: str, place: str) -> str:
     if len(token) < SHORTEST:
         raise StartError(f"{place}: a token has at least {SHORTEST} characters")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        # No client could send it (RFC 6750, section 2.1).
+        raise StartError(f"{place}: a token is ASCII, without spaces and control characters")
     return token

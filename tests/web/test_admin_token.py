@@ -64,6 +64,14 @@ class AdminTokenTests(SynchronousTestCase):
         self.file.touch(0o600)
         self.assertIn("at least 16", self.refused())
 
+    def test_not_to_be_sent(self) -> None:
+        """One that no header can carry would let nobody in: it is refused."""
+        for text in ("twenty characters ok", "0123456789abcdef\n", "0123456789abcd\u00e9f"):
+            for token in (admin_token, metrics_token):
+                error = self.assertRaises(StartError, token, Secret("env:T", {"T": text}))
+                self.assertIn("ASCII", str(error))
+                self.assertNotIn(text.strip(), str(error))
+
     def test_not_readable(self) -> None:
         """What can't be read or made is told in a line that names it."""
         self.file.mkdir(parents=True)
