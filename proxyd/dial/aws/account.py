@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from traceback import extract_tb
 from typing import Any, TypeVar
 
 import botocore.session
@@ -139,11 +140,12 @@ class AwsSession:
     def client(self, service: str, region: str | None = None) -> Any:
         """A client of one of AWS's services; made once for a region."""
         key = (service, region or self.region())
-        if key not in self._clients:
-            self._clients[key] = self._own().create_client(
+        clients = self._clients  # another thread may read all again meanwhile
+        if key not in clients:
+            clients[key] = self._own().create_client(
                 service, region_name=key[1], endpoint_url=self._endpoint_url, config=self._config
             )
-        return self._clients[key]
+        return clients[key]
 
     def _own(self) -> botocore.session.Session:
         """botocore's session; made once."""
@@ -194,6 +196,13 @@ class AwsAccount:
                 raise DialError(DialFailure.BROKEN, told(error, action)) from None
             except BotoCoreError as error:
                 raise DialError(DialFailure.CREDENTIALS, told(error, action)) from None
+            except DialError:
+                raise
+            except Exception as error:
+                # What botocore lets through of the libraries below it; its text may be anything.
+                last = extract_tb(error.__traceback__)[-1]
+                where = f"{type(error).__name__} at {os.path.basename(last.filename)}:{last.lineno}"
+                raise DialError(DialFailure.BROKEN, f"{action} failed: {where}") from None
 
         def too_late(_: object, limit: float) -> _T:
             # What is left of somebody's deadline is no round number.

@@ -119,6 +119,31 @@ class AwsAccountTests(AwsTestCase):
         self.assertIn("slow down", str(caught.exception))
         self.assertEqual(len(self.aws.asked), 3)
 
+    async def test_anything_else(self) -> None:
+        """Whatever a library lets through is one kind of error too, and its text not told."""
+
+        def work(session: AwsSession) -> None:
+            raise ValueError("hunter2")
+
+        with self.assertRaises(DialError) as caught:
+            await self.account.run(work, "sts:Get", SECONDS)
+        self.assertEqual(caught.exception.failure, DialFailure.BROKEN)
+        self.assertIn("sts:Get failed: ValueError at test_account.py:", str(caught.exception))
+        self.assertNotIn("hunter2", str(caught.exception))
+
+    async def test_clients_while_read_again(self) -> None:
+        """A client can be had while another thread reads the credentials anew."""
+        session = AwsSession(keys=Keys("AKIA1", "x"), region="us-east-1")
+        own = session._own()
+        create = own.create_client
+
+        def slowly(*args: object, **named: object) -> object:
+            session.read_again()
+            return create(*args, **named)
+
+        own.create_client = slowly
+        self.assertEqual(session.client("sts").meta.region_name, "us-east-1")
+
     async def test_not_running(self) -> None:
         """Where the threads don't run, the call fails and does not hang."""
         self.threads.stopService()
