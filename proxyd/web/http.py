@@ -69,6 +69,15 @@ class ApiRequest(Request):
         self.requestHeaders.removeHeader(b"content-type")
         super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]
 
+    def _handleStar(self) -> None:
+        """C{OPTIONS *} (RFC 9110, section 9.3.7): Twisted's answer has its name, and no JSON."""
+        if self.method == b"OPTIONS":
+            self.setResponseCode(NO_CONTENT)
+            self.prepare(JSON, 0)
+        else:
+            self.send(ApiError(405, "* takes OPTIONS", headers={"Allow": "OPTIONS"}))
+        self.finish()  # type: ignore[no-untyped-call]
+
     def connectionLost(self, reason: Failure) -> None:
         """The client left before it had its answer."""
         self.gone = True

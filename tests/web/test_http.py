@@ -287,6 +287,18 @@ class AnswerTests(ChannelCase):
         self.assertNotIn(b"hunter2", answer)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_star(self) -> None:
+        """C{*} is answered by us: an error in JSON, and nobody's name but ours."""
+        answer = self.sent(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.assertTrue(answer.startswith(b"HTTP/1.1 204 "), answer)
+        self.assertNotIn(b"Twisted", answer)
+        answer = self.sent(b"DELETE * HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.assertTrue(answer.startswith(b"HTTP/1.1 405 "), answer)
+        self.assertIn(b"Allow: OPTIONS\r\n", answer)
+        body = json.loads(answer.partition(b"\r\n\r\n")[2])
+        self.assertEqual(list(wrong_with(body, ERROR)), [])
+        self.assertNotIn(b"Twisted", answer)
+
     def test_forms_are_left_alone(self) -> None:
         """A body that calls itself a form is not taken apart."""
         head = (
