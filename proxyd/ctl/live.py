@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from proxyd.config.api_model import Api
 from proxyd.config.model import Config, Connection
 from proxyd.config.secrets import Secret
+from proxyd.config.token_settings import TokenSettings
 from proxyd.errors import StartError
 from proxyd.net.pem import load_revocation_lists
 from proxyd.web.admin_token import admin_token, metrics_token
@@ -61,7 +62,7 @@ def check_servers(config: Config) -> list[Finding]:
 
     reactor = EPollReactor()  # type: ignore[no-untyped-call]
     seen: list[Seen] = []
-    looking = Deferred.fromCoroutine(look_around(reactor, config.connections))
+    looking = Deferred.fromCoroutine(look_around(reactor, config))
     looking.addCallback(seen.extend)
     looking.addErrback(lambda failure: seen.append(Seen("", True, str(failure.value))))
     looking.addCallback(lambda _: reactor.callLater(0, reactor.stop))
@@ -74,6 +75,7 @@ def check_files(config: Config) -> list[Finding]:
     found: list[Finding] = []
     if config.state.key is not None:
         found += _secret("state_key", config.state.key)
+    found += _tokens(config.tokens)
     if config.postgres is not None:
         tls = config.postgres.tls
         found += _certificate("postgres.tls", "certificate", tls.certificate, "key", tls.key)
@@ -83,6 +85,7 @@ def check_files(config: Config) -> list[Finding]:
         found += _api(config.api)
     for name, connection in config.connections.items():
         found += _connection(f"connections.{name}", connection)
+    found += _ways_in_and_out(config)
     if _has_plain_secret(config):
         found += _private("password", config.path, "passwords stand in it")
     return found
@@ -104,6 +107,61 @@ def _api(api: Api) -> Iterator[Finding]:
                 yield Finding(True, f"api.{name}", str(error))
     if api.tls is not None:
         yield from _certificate("api.tls", "certificate", api.tls.certificate, "key", api.tls.key)
+
+
+def _tokens(tokens: TokenSettings) -> Iterator[Finding]:
+    if tokens.secret is not None:
+        yield from _secret("tokens.secret", tokens.secret)
+    for place, secret in enumerate(tokens.previous):
+        yield from _secret(f"tokens.previous_secrets[{place}]", secret)
+    for place, issuer in enumerate(tokens.issuers):
+        yield from _authorities(f"tokens.issuers[{place}].ca", issuer.ca)
+
+
+def _ways_in_and_out(config: Config) -> Iterator[Finding]:
+    """What C{socks5}, C{agents} and C{upstreams} name."""
+    if config.socks5 is not None:
+        for account in config.socks5.accounts:
+            yield from _secret(f"socks5.auth ({account.user})", account.password)
+        if (tls := config.socks5.tls) is not None:
+            yield from _certificate("socks5.tls", "certificate", tls.certificate, "key", tls.key)
+    if config.agents is not None:
+        own = config.agents.tls
+        yield from _certificate("agents.tls", "certificate", own.certificate, "key", own.key)
+    for name, upstream in config.upstreams.items():
+        where = f"upstreams.{name}"
+        if (ssh := upstream.ssh) is not None:
+            yield from _readable(f"{where}.ssh.key", ssh.key)
+            yield from _private(f"{where}.ssh.key", ssh.key, "it is a private key")
+            yield from _readable(f"{where}.ssh.known_hosts", ssh.known_hosts)
+            if ssh.passphrase is not None:
+                yield from _secret(f"{where}.ssh.passphrase", ssh.passphrase)
+        if (aws := upstream.aws) is not None:
+            for key in ("access_key", "secret_key", "session_token"):
+                if (secret := getattr(aws, key)) is not None:
+                    yield from _secret(f"{where}.aws.{key}", secret)
+            if aws.profile is not None:
+                yield from _profile(f"{where}.aws.profile", aws.profile)
+
+
+def _profile(where: str, name: str) -> Iterator[Finding]:
+    """An AWS profile is there."""
+    # Costs a third of a second to import.
+    from botocore.exceptions import BotoCoreError
+
+    from proxyd.dial.aws.account import AwsSession
+    from proxyd.dial.aws.words import told
+
+    try:
+        AwsSession(profile=name).region()
+    except BotoCoreError as error:
+        yield Finding(True, where, told(error, "its settings"))
+
+
+def _readable(where: str, path: str | None) -> Iterator[Finding]:
+    """A file can be read."""
+    if path is not None and (reason := _unreadable(path)) is not None:
+        yield Finding(True, where, f"{path}: {reason}")
 
 
 def _connection(where: str, connection: Connection) -> Iterator[Finding]:
@@ -198,7 +256,12 @@ def _private(where: str, path: str | None, why: str) -> Iterator[Finding]:
 
 
 def _has_plain_secret(config: Config) -> bool:
-    secrets = [config.state.key, *(one.password for one in config.connections.values())]
+    secrets = [
+        config.state.key,
+        config.tokens.secret,
+        *config.tokens.previous,
+        *(one.password for one in config.connections.values()),
+    ]
     return any(secret is not None and secret.place == "the configuration" for secret in secrets)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,9 +14,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from twisted.trial.unittest import SynchronousTestCase
 
+from proxyd.config.agents_model import Agents, AgentTls
 from proxyd.config.api_model import Api, ApiTls
 from proxyd.config.model import Config, Connection, Dsn, Postgres, PostgresTls, State
 from proxyd.config.secrets import Secret
+from proxyd.config.token_settings import Issuer, TokenSettings
+from proxyd.config.ways import Account, Aws, Socks5, SocksTls, Ssh, Upstream
 from proxyd.ctl.live import Finding, check_all, check_files
 from proxyd.target import Target
 from tests.net.authority import made, revocation_list
@@ -234,3 +238,75 @@ class LiveTests(SynchronousTestCase):
         )
         self.assertTrue(all(one.failed for one in found.values()))
         self.assertNotIn("hunter2", "".join(map(str, found.values())))
+
+    def test_tokens(self) -> None:
+        """The secrets of tokens, and the certificates of their issuers."""
+        good = Secret(f"file:{self.file('jwt', 'x' * 32)}")
+        certificate, _ = self.certificate("ca")
+        issuer = Issuer("i", ("a",), "https://h/k", ca=certificate)
+        self.assertEqual(
+            self.told(Config(tokens=TokenSettings(good, (good,), issuers=(issuer,)))), []
+        )
+        bad = TokenSettings(
+            Secret("env:NO", {}),
+            (good, Secret("env:NO", {"NO": ""})),
+            issuers=(issuer, replace(issuer, ca=str(self.folder / "no"))),
+        )
+        self.assertEqual(
+            self.told(Config(tokens=bad)),
+            [
+                "!tokens.secret: variable NO is not set: set it, or change env:NO",
+                "!tokens.previous_secrets[1]: env:NO is empty",
+                "!tokens.issuers[1].ca: no: No such file or directory",
+            ],
+        )
+        path = self.file("proxyd.yaml", "", 0o644)
+        (told,) = self.told(Config(path=path, tokens=TokenSettings(Secret("x" * 32))))
+        self.assertIn("proxyd.yaml can be read by anyone", told)
+
+    def test_ways(self) -> None:
+        """What SOCKS5, agents and upstreams name."""
+        certificate, _ = self.certificate("a")
+        junk, missing = self.file("junk", "x"), str(self.folder / "no")
+        gone = Secret("env:NO", {})
+        empty = self.file("config", "")
+        for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            before = os.environ.get(name)
+            os.environ[name] = empty
+            if before is None:
+                self.addCleanup(os.environ.pop, name, None)
+            else:
+                self.addCleanup(os.environ.__setitem__, name, before)
+        config = Config(
+            socks5=Socks5((), (Account("ann", gone),), SocksTls(certificate, junk)),
+            agents=Agents(tls=AgentTls("require", certificate, junk)),
+            upstreams={
+                "dev": Upstream(
+                    "dev",
+                    Ssh("ops", missing, gone, known_hosts=missing),
+                    Aws(profile="prod"),
+                    instances=("i-1",),
+                ),
+                "keys": Upstream("keys", aws=Aws(region="r", access_key=gone, secret_key=gone)),
+            },
+        )
+        told = self.told(config)
+        self.assertTrue(all(line.startswith("!") for line in told), told)
+        self.assertEqual(
+            [line[1:].partition(": ")[0] for line in told],
+            [
+                "socks5.auth (ann)",
+                "socks5.tls.certificate",
+                "agents.tls.certificate",
+                "upstreams.dev.ssh.key",
+                "upstreams.dev.ssh.known_hosts",
+                "upstreams.dev.ssh.passphrase",
+                "upstreams.dev.aws.profile",
+                "upstreams.keys.aws.access_key",
+                "upstreams.keys.aws.secret_key",
+            ],
+        )
+        private = self.file("id", "x", 0o644)
+        ssh = Upstream("jump", Ssh("ops", private), hosts=(Target("h", 22),))
+        (line,) = self.told(Config(upstreams={"jump": ssh}))
+        self.assertIn("id can be read by anyone on this machine, but it is a private key", line)

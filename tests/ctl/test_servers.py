@@ -10,7 +10,10 @@ from demo.binaries import NoServer
 from demo.cluster import Cluster
 from proxyd.config.model import Config, Connection, Dsn
 from proxyd.config.secrets import Secret
+from proxyd.config.ways import Upstream
 from proxyd.ctl.live import Finding, check_servers
+from proxyd.rules.patterns import pattern
+from proxyd.rules.routes import Rule
 from proxyd.target import Target
 
 PASSWORD = "a password of the test"
@@ -68,3 +71,29 @@ class UnreachableTests(SynchronousTestCase):
         dsn = Dsn((Target("127.0.0.1", 1),), user="svc")
         (finding,) = check_servers(Config(connections={"shop": Connection("shop", dsn)}))
         self.assertEqual((finding.failed, finding.what), (True, "127.0.0.1:1: connection refused"))
+
+    def test_elsewhere(self) -> None:
+        """One behind an upstream is not tried from here: by `via`, or where a route says so."""
+        behind = Dsn((Target("192.0.2.1", 5432),), user="svc")
+        rule = Rule((pattern("192.0.2.0/24"),), "jump", number=1)
+        jump = Upstream("jump", hosts=(Target("127.0.0.1", 1),))
+        for connection, routes in (
+            (Connection("shop", behind, via="jump"), ()),
+            (Connection("shop", behind), (rule,)),
+            (Connection("shop", Dsn((Target("127.0.0.1", 1),), user="svc"), via="jump"), ()),
+        ):
+            config = Config(
+                connections={"shop": connection}, upstreams={"jump": jump}, routes=routes
+            )
+            (finding,) = check_servers(config)
+            self.assertFalse(finding.failed, finding)
+            self.assertIn("it goes by the upstream jump", finding.what)
+
+    def test_denied(self) -> None:
+        """Where a route denies it, that is said, and nothing is sent."""
+        rule = Rule((pattern("192.0.2.0/24"),), None, number=1)
+        dsn = Dsn((Target("192.0.2.1", 5432),), user="svc")
+        config = Config(connections={"shop": Connection("shop", dsn)}, routes=(rule,))
+        (finding,) = check_servers(config)
+        self.assertTrue(finding.failed)
+        self.assertIn("route 1 (192.0.2.0/24) denies it", finding.what)
