@@ -86,7 +86,7 @@ def _opened(
         target, api, far = free_port(), free_port(), free_port()
         started("target", target, python, "-m", "bench.stream", str(target))
         pace = ("--paced",) if paced else ()
-        started("peer", api, python, "-m", "tests.support.ssm_peer", *pace, str(api), "i-1")
+        started("peer", api, python, "-m", "tests.support.ssm_quick", *pace, str(api), "i-1")
         ours, theirs = free_port(), free_port()
         config = _config(folder, ours, api, sessions)
         twistd = Path(python).with_name("twistd")

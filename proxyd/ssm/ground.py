@@ -5,7 +5,7 @@ What sessions stand on, and what they carry.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, unique
 from functools import partial
@@ -17,6 +17,8 @@ from proxyd.config.times import SsmTimes
 from proxyd.errors import DialError
 from proxyd.session_source import ISessionSource
 from proxyd.ssm.socket import SocketOpener
+
+_POOL = 4096
 
 
 @unique
@@ -62,4 +64,12 @@ class Ground:
     opener: SocketOpener
     times: SsmTimes
     since: float
-    new_id: Callable[[], bytes] = field(default_factory=lambda: partial(secrets.token_bytes, 16))
+    new_id: Callable[[], bytes] = field(default_factory=lambda: partial(next, _ids()))
+
+
+def _ids() -> Iterator[bytes]:
+    """Random ids: one is needed for every frame, so that chance is asked for many at once."""
+    while True:
+        pool = secrets.token_bytes(_POOL)
+        for start in range(0, _POOL, 16):
+            yield pool[start : start + 16]

@@ -6,7 +6,7 @@ What is in it, one connection or many, is the business of its L{Port}.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -129,15 +129,27 @@ class Session:
 
     # -- in: what the socket tells its owner
 
-    def message_received(self, data: bytes) -> None:
-        """A frame came."""
+    def messages_received(self, messages: Sequence[bytes]) -> None:
+        """Frames came: all that one read of the socket gave."""
         if self.phase is Phase.OVER:
             return
         self._asked = False
         self._tries = 0
+        now = self._clock.seconds()
+        data: list[bytes] = []
         try:
-            for payload_type, payload in self.channel.receive(data, self._clock.seconds()):
-                self._take(payload_type, payload)
+            for message in messages:
+                if data and wire.is_last(message):
+                    data = self._take_data(data)
+                for payload_type, payload in self.channel.receive(message, now):
+                    if payload_type == wire.DATA:
+                        data.append(payload)
+                        continue
+                    data = self._take_data(data)
+                    self._take(payload_type, payload)
+                if self.channel.closed is not None:
+                    break
+            self._take_data(data)
         except ProtocolError as problem:
             _log.warn(
                 "SSM session to {instance} broke the protocol: {reason}",
@@ -157,11 +169,14 @@ class Session:
         self._port.progress()
         self.flush()
 
+    def _take_data(self, data: list[bytes]) -> list[bytes]:
+        """Hand on what came in a row, at once; nothing is left."""
+        if data and self.phase is Phase.OPEN:
+            self._port.data_received(b"".join(data))
+        return []
+
     def _take(self, payload_type: int, payload: bytes) -> None:
-        if payload_type == wire.DATA:
-            if self.phase is Phase.OPEN:
-                self._port.data_received(payload)
-        elif payload_type in (wire.HANDSHAKE_REQUEST, wire.HANDSHAKE_COMPLETE):
+        if payload_type in (wire.HANDSHAKE_REQUEST, wire.HANDSHAKE_COMPLETE):
             self._shake_hands(payload_type, payload)
         elif payload_type == wire.FLAG and len(payload) == 4:
             self._port.flag_received(int.from_bytes(payload, "big"))

@@ -1,14 +1,16 @@
 """
 The WebSocket of a session: opened as AWS wants it, and what goes wrong on the way there.
 
-autobahn does the protocol. The upgrade is signed where there are credentials,
+autobahn does the protocol, but for whole binary messages once it is open
+(L{proxyd.wire.ssm.frames}). The upgrade is signed where there are credentials,
 since AWS's own client does so; a relay that refuses it (403) is asked once
 more without, since a right to open sessions need not be one to sign for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -25,6 +27,7 @@ from proxyd.interfaces import IDialer
 from proxyd.net.http_proxy import ThroughHttpProxy, proxy_for
 from proxyd.session_source import ISessionSource
 from proxyd.target import Principal, Target
+from proxyd.wire.ssm.frames import KEY, framed, whole_messages
 from proxyd.wire.ssm.message import LARGEST
 
 _log = Logger()
@@ -37,8 +40,8 @@ Trust = Callable[[str], IOpenSSLClientConnectionCreator]
 class Owner(Protocol):
     """Whose socket it is."""
 
-    def message_received(self, data: bytes) -> None:
-        """A binary message came."""
+    def messages_received(self, messages: Sequence[bytes]) -> None:
+        """Binary messages came: all that one read of the socket gave."""
 
     def heard(self) -> None:
         """The relay has answered a ping."""
@@ -70,7 +73,24 @@ class SsmSocket(WebSocketClientProtocol):
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """A message came; a text is none of the protocol's."""
         if isBinary and self.owner is not None:
-            self.owner.message_received(payload)
+            self.owner.messages_received((payload,))
+
+    def processData(self) -> bool:
+        """
+        Take from C{data} what it begins with: whole messages here, all else in autobahn.
+
+        @return: whether there may be more to take
+        """
+        within: Any = self.current_frame  # autobahn's types know only its beginning: None
+        if self.state == self.STATE_OPEN and within is None and not self.inside_message:
+            messages, size, wait = whole_messages(self.data)
+            if messages:
+                self.data = self.data[size:]
+                if self.owner is not None:
+                    self.owner.messages_received(messages)
+            if wait:
+                return False
+        return bool(super().processData())
 
     def onPong(self, payload: bytes) -> None:
         """The relay lives."""
@@ -108,13 +128,11 @@ class SsmSocket(WebSocketClientProtocol):
         """Send a text message."""
         self.sendMessage(text.encode(), isBinary=False)  # type: ignore[no-untyped-call]
 
-    def send_all(self, messages: list[bytes]) -> None:
-        """Send binary messages."""
-        send: Any = self.sendMessage
-        for message in messages:
-            if self.state != self.STATE_OPEN:
-                return
-            send(message, True)
+    def send_all(self, messages: Sequence[bytes]) -> None:
+        """Send binary messages: in one write, since most are small."""
+        if self.state == self.STATE_OPEN:
+            transport: Any = self.transport
+            transport.write(framed(messages, os.urandom(KEY * len(messages))))
 
     def ping(self) -> None:
         """Ask whether the relay lives."""

@@ -96,7 +96,8 @@ class TargetSide(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """The target said something."""
-        self.data.append(data)
+        size = FRAME if self.session.basic else FRAME - SMUX.size
+        self.data += (data[start : start + size] for start in range(0, len(data), size))
         self.session.pump()
 
     def hold(self, held: bool) -> None:
@@ -225,32 +226,34 @@ class AgentSession:
 
     # -- from the client
 
-    def receive(self, data: bytes) -> None:
-        """A frame of the client's."""
+    def receive(self, *frames: bytes) -> None:
+        """Frames of the client's."""
         if self.over:
             return
-        self.inbox.append(data)
+        self.inbox += frames
         self.take_inbox()
 
     def take_inbox(self) -> None:
         """Take frames as long as the targets do: what is not taken is not acknowledged."""
+        took = False
         while self.inbox and not self.over:
             if any(one.clogged for one in self.targets.values()) or (
                 self._dialling and not self.basic
             ):
-                return
+                break
             data = self.inbox.popleft()
-            message = wire.parse(data)
-            if message.payload_type == wire.DATA and not self.ready:
+            if not self.ready and wire.parse(data).payload_type == wire.DATA:
                 continue  # not acknowledged: it comes again
             try:
                 found = self.channel.receive(data, self._clock.seconds())
             except ProtocolError:
                 continue  # an answer to what a hostile relay made up
+            took = True
             for payload_type, payload in found:
                 self._take(payload_type, payload)
                 if self.over:
                     return
+        if took:
             self.pump()
 
     def _take(self, payload_type: int, payload: bytes) -> None:
@@ -320,9 +323,6 @@ class AgentSession:
 
     def _send_piece(self, side: TargetSide) -> None:
         data = side.data.popleft()
-        if len(data) > FRAME:
-            side.data.appendleft(data[FRAME:])
-            data = data[:FRAME]
         if not self.basic:
             data = SMUX.pack(1, 2, len(data), side.number) + data
         if not self.manners.deaf_port:

@@ -38,6 +38,9 @@ class Weather:
     late: float = 0.02
 
 
+CALM = Weather()
+
+
 class RelaySocket(WebSocketServerProtocol):
     """A client's WebSocket."""
 
@@ -141,7 +144,9 @@ class SsmPeer:
     @ivar forgets: resuming a session says that it is over
     """
 
-    def __init__(self, *, seed: int = 0, api_port: int = 0) -> None:
+    def __init__(
+        self, *, seed: int = 0, api_port: int = 0, socket: type[RelaySocket] = RelaySocket
+    ) -> None:
         self.instances: dict[str, Manners] = {}
         self.sessions: dict[str, AgentSession] = {}
         self.sockets: list[RelaySocket] = []
@@ -155,7 +160,7 @@ class SsmPeer:
         self._clock = IReactorTime(reactor)
         self._later: set[Any] = set()
         factory = WebSocketServerFactory(reactor=reactor)  # type: ignore[no-untyped-call]
-        factory.protocol = RelaySocket
+        factory.protocol = socket
         factory.peer = self
         factory.noisy = False
         # Its timers would outlive a test.
@@ -245,16 +250,20 @@ class SsmPeer:
         """Whose token it is; it is good once."""
         return self.sessions.get(self._tokens.pop(token, ""))
 
-    def from_client(self, session: AgentSession, data: bytes) -> None:
-        """A frame on its way to an agent."""
-        self._carry(lambda: session.receive(data))
+    def from_client(self, session: AgentSession, *frames: bytes) -> None:
+        """Frames on their way to an agent."""
+        if self.weather == CALM:
+            session.receive(*frames)
+            return
+        for data in frames:
+            self._carry(lambda data=data: session.receive(data))  # type: ignore[misc]
 
     def _to_client(self, session: AgentSession, data: bytes) -> None:
         """A frame on its way to a client; one that is not there does not get it."""
         for socket in self.sockets:
             if socket.session is session:
                 closing = data[4:18] == b"channel_closed"
-                if closing:
+                if closing or self.weather == CALM:
                     socket.say(data)
                 else:
                     self._carry(lambda socket=socket: socket.say(data))  # type: ignore[misc]
@@ -281,7 +290,7 @@ class SsmPeer:
         self._later.add(call)
 
 
-def main(words: list[str]) -> None:
+def main(words: list[str], socket: type[RelaySocket] = RelaySocket) -> None:
     """
     Run it by itself, for the demo and the benchmarks: C{[--paced] PORT INSTANCE...}.
 
@@ -289,7 +298,7 @@ def main(words: list[str]) -> None:
     """
     paced = words[:1] == ["--paced"]
     port, *names = words[paced:]
-    peer = SsmPeer(api_port=int(port))
+    peer = SsmPeer(api_port=int(port), socket=socket)
     for name in names:
         peer.instances[name] = Manners(paced=paced)
     reactor.run()  # type: ignore[attr-defined]

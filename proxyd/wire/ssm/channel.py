@@ -5,7 +5,9 @@ The numbers, timers and rules are those of session-manager-plugin and of the
 agent (session/config), but for three places where the plugin is wrong: an old
 frame is acknowledged again (else the agent repeats it for ever), the time of
 the last repeat is kept, and what is not acknowledged has a bound of our own,
-since neither peer has a window.
+since neither peer has a window. And for one thing that neither has: a frame
+that was overtaken is repeated at once. Their one repeat in 100 ms would bring
+a line that loses one frame in a hundred down to a megabyte a second.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ _MOST_TO_SAY = 4096
 
 @dataclass(slots=True)
 class _Sent:
-    """A frame that is not acknowledged yet."""
+    """A frame that is not acknowledged yet; it was sent first and last then."""
 
     data: bytes
     first: float
@@ -104,6 +106,7 @@ class Channel:
         self._syn = wire.SYN if ours == wire.OUTPUT else 0
         self._next = 0
         self._sent: dict[int, _Sent] = {}
+        self._looked = float("-inf")
         self._expected = 0
         self._early: dict[int, tuple[int, bytes]] = {}
         self._early_bytes = 0
@@ -254,8 +257,27 @@ class Channel:
             return
         self.under_way -= len(sent.data) - 120
         sample = max(0.0, now - sent.last)
-        self._rttvar = 0.75 * self._rttvar + 0.25 * abs(self._srtt - sample)
-        self._srtt = 0.875 * self._srtt + 0.125 * sample
-        self.rto = min(_MOST_RTO, self._srtt + max(_GRANULARITY, 4 * self._rttvar))
-        # The next one may have been lost long ago: it need not wait for the tick.
-        self.tick(now)
+        srtt = self._srtt
+        self._rttvar = 0.75 * self._rttvar + 0.25 * abs(srtt - sample)
+        self._srtt = srtt = 0.875 * srtt + 0.125 * sample
+        self.rto = min(_MOST_RTO, srtt + max(_GRANULARITY, 4 * self._rttvar))
+        # Of a frame that was repeated nobody knows which of them was acknowledged.
+        slack = max(_GRANULARITY, srtt / 4)
+        if sent.last > self._looked + slack and sent.last == sent.first:
+            self._looked = sent.last
+            self._repeat_overtaken(sent.last - slack, now)
+
+    def _repeat_overtaken(self, before: float, now: float) -> None:
+        """
+        Repeat the frames that were sent so long before one that has arrived: they are lost.
+
+        Those not repeated yet stand in the order of their sending. It is done
+        once in a while, not for every acknowledgement.
+        """
+        for sent in self._sent.values():
+            if sent.last < before:
+                sent.last = now
+                self.counts.repeated += 1
+                self._out.append(sent.data)
+            elif sent.last == sent.first:
+                return

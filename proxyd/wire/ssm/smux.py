@@ -84,10 +84,13 @@ class Smux:
         Take bytes of the channel, cut anywhere.
 
         @return: for each stream that is open, in order: its number and bytes
-            of it, or None when the agent closed it (answer with L{close})
+            of it, from as many frames as came in a row, or None when the agent
+            closed it (answer with L{close})
         @raise ProtocolError: it is no smux: end the session
         """
         found: list[tuple[int, bytes | None]] = []
+        row: list[bytes] = []
+        whose = 0
         at, size = 0, len(data)
         while at < size:
             if self._left:
@@ -95,7 +98,12 @@ class Smux:
                 at += len(piece)
                 self._left -= len(piece)
                 if self._stream in self._open:
-                    found.append((self._stream, piece))
+                    if whose != self._stream:
+                        if row:
+                            found.append((whose, b"".join(row)))
+                            row = []
+                        whose = self._stream
+                    row.append(piece)
                 continue
             need = 8 - len(self._head)
             if need == 8 and size - at >= 8:
@@ -114,9 +122,14 @@ class Smux:
                 self._stream, self._left = number, length
             elif command == _FIN:
                 if number in self._open:
+                    if row:
+                        found.append((whose, b"".join(row)))
+                        row, whose = [], 0
                     found.append((number, None))
             elif command != _NOP:
                 raise ProtocolError(f"an agent does not send smux frames of the kind {command}")
             if length and command != _PSH:
                 raise ProtocolError(f"a smux frame of the kind {command} with {length} bytes")
+        if row:
+            found.append((whose, b"".join(row)))
         return found

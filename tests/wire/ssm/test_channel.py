@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from collections import deque
 from typing import Any
 
 from hypothesis import given
@@ -185,6 +186,40 @@ class SendingTests(TestCase):
         end.receive(ack(0), 0.01)
         end.tick(0.5)
         self.assertEqual(said(end), [(wire.INPUT, 1)])
+
+    def test_overtaken(self) -> None:
+        """What was sent well before a frame that has arrived is lost, and goes again at once."""
+        end = channel()
+        for number in range(6):
+            end.send_data(b"x", number * 0.02)
+        end.messages_to_send()
+        end.receive(ack(0), 0.1)
+        end.receive(ack(3), 0.16)
+        # The slack is a quarter of a round trip: 3 tells of 1, not of 2.
+        self.assertEqual(said(end), [(wire.INPUT, 1)])
+        end.receive(ack(5), 0.17)
+        self.assertEqual(said(end), [(wire.INPUT, 2)])
+        end.receive(ack(4), 0.18)
+        self.assertEqual(said(end), [])
+        # Again, when the repeats were overtaken, too.
+        end.send_data(b"x", 0.3)
+        end.messages_to_send()
+        end.receive(ack(6), 0.31)
+        self.assertEqual(said(end), [(wire.INPUT, 1), (wire.INPUT, 2)])
+
+    def test_late_but_in_order(self) -> None:
+        """A queue on the way, however long it gets, makes no more of the frames in it."""
+        end = channel()
+        waiting: deque[int] = deque()
+        now = 0.0
+        for _ in range(5000):
+            now += 0.001
+            while end.room:
+                waiting.append(end.next_number)
+                end.send_data(bytes(PAYLOAD), now)
+            end.receive(ack(waiting.popleft()), now)
+            end.messages_to_send()
+        self.assertEqual(end.counts.repeated, 0)
 
     def test_room(self) -> None:
         """What is not acknowledged has a bound of ours."""
