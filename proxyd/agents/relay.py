@@ -21,11 +21,12 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from proxyd.agents.sockets import Outlet, read_much
 from proxyd.config.times import REST_UNREAD
 from proxyd.net.pace import Rate
 
-CHUNK = 256 * 1024
-"""Bytes that are read from a TCP connection at a time, and that may wait to be written."""
+PORTION = 64 * 1024
+"""Bytes that are carried at a time where there is a rate: with more it would go by jerks."""
 
 
 @implementer(IPushProducer)
@@ -101,6 +102,7 @@ class Relay:
         self._ended = ended
         self._rates = (inward, outward)
         self._tcp: Any = None
+        self._outlet: Any = None
         self._stream: Any = None
         self._gates: tuple[_Gate, ...] = ()
         self._reason = ""
@@ -110,6 +112,11 @@ class Relay:
     def join(self, tcp: Any, stream: Any) -> None:
         """Both are connected: carry from now on. The TCP side is paused until here."""
         self._tcp, self._stream = tcp, stream
+        self._outlet = Outlet(tcp)
+        if self._rates[0]:
+            tcp.bufferSize = PORTION
+        if self._rates[1]:
+            stream.portion = PORTION
         inward = _Gate(tcp, self._clock, self._rates[0])
         outward = _Gate(stream, self._clock, self._rates[1])
         self._gates = (inward, outward)
@@ -129,7 +136,7 @@ class Relay:
         """The stream has brought something."""
         self.outward += len(data)
         self.moved = self._clock.seconds()
-        self._tcp.write(data)
+        self._outlet.write((data,))
         if self._rates[1]:
             self._gates[1].spend(len(data))
 
@@ -192,7 +199,7 @@ class TcpSide(Protocol):
         """Nothing is read before the stream is there."""
         assert self.transport is not None
         self.transport.setTcpNoDelay(True)  # type: ignore[attr-defined]
-        self.transport.bufferSize = CHUNK  # type: ignore[attr-defined]
+        read_much(self.transport)
         self.transport.pauseProducing()  # type: ignore[attr-defined]
 
     def dataReceived(self, data: bytes) -> None:

@@ -9,7 +9,7 @@ in the WebSocket's own buffer, so that the machine's turns decide what goes next
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
@@ -17,11 +17,12 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from proxyd.agents.sockets import Wire
 from proxyd.agents.stream import AgentStream
 from proxyd.errors import DialError, DialFailure, ProtocolError
 from proxyd.target import Target
 from proxyd.wire.agent import events as told
-from proxyd.wire.agent.frames import Code
+from proxyd.wire.agent.frames import LONGEST, Code
 from proxyd.wire.agent.json_session import JsonSession
 from proxyd.wire.agent.mux import Mux
 
@@ -41,23 +42,7 @@ CODES = {failure: code for code, failure in FAILURES.items()}
 """The way back, for the agent's own dialling."""
 
 
-class Wire(Protocol):
-    """The WebSocket below."""
-
-    def send(self, message: bytes | str) -> None:
-        """Send a message: bytes as binary, text as text."""
-
-    def ping(self) -> None:
-        """Ask by the WebSocket's own means whether the peer is there."""
-
-    def close(self, reason: str) -> None:
-        """Close in order."""
-
-    def abort(self) -> None:
-        """Close at once."""
-
-
-MESSAGE = 256 * 1024
+MESSAGE = 4 * LONGEST
 """About how long a message of ours gets, where so much waits: each costs its own calls."""
 
 Taker = Callable[[int, Mapping[str, Any]], None]
@@ -244,7 +229,7 @@ class AgentSession:
 
     # The WebSocket's side
 
-    def message_received(self, message: bytes | str) -> None:
+    def message_received(self, message: bytes | bytearray | memoryview | str) -> None:
         """
         A whole message came.
 
@@ -325,14 +310,21 @@ class AgentSession:
 
     def _flush(self, whatever: bool = False) -> bool:
         """Whether anything was sent."""
-        sent = False
+        machine, sent = self.machine, False
         while whatever or not self._paused:
-            message = self.machine.next_message(MESSAGE)
-            if not message:
-                break
+            if isinstance(machine, Mux):
+                pieces, size = machine.next_pieces(MESSAGE)
+                if not size:
+                    break
+                self._wire.send_pieces(pieces, size)
+            else:
+                message = machine.next_message()
+                if not message:
+                    break
+                size = len(message)
+                self._wire.send(message)
             sent = True
-            self.sent += len(message)
-            self._wire.send(message)
+            self.sent += size
         return sent
 
     def _unread(self, event: told.Data) -> None:

@@ -46,9 +46,11 @@ class AgentStream:
     @ivar target: where it leads
     @ivar received: bytes that came from the far side
     @ivar sent: bytes that were written to it
+    @ivar portion: bytes that its reader is given at a time at most
     """
 
     disconnecting = False
+    portion = 2**31
 
     def __init__(self, session: AgentSession, number: int, target: Target) -> None:
         self.number = number
@@ -87,14 +89,21 @@ class AgentStream:
         self.received += len(data)
         if self._over:
             return
-        if self._paused or self._held or self._protocol is None or self._delivering:
-            self._held.append(data)
-            self._held_size += len(data)
+        protocol = self._protocol
+        waits = self._paused or self._held or self._delivering or len(data) > self.portion
+        if waits or protocol is None:
+            self._hold(data)
+            self._deliver()
             if not self._session.has_credit and self._held_size > STUCK:
                 self.give_up(Code.SLOW, "the reader is too slow")
             return
-        self._protocol.dataReceived(data)
+        protocol.dataReceived(data)
         self._session.consumed(self.number, len(data))
+
+    def _hold(self, data: bytes) -> None:
+        step = self.portion
+        self._held.extend(data[at : at + step] for at in range(0, len(data), step))
+        self._held_size += len(data)
 
     def end_received(self) -> None:
         """The far side sends no more."""

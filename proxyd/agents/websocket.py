@@ -3,12 +3,14 @@ The WebSockets of agents: ours, which take them, and theirs, which dial.
 
 autobahn does the protocol; here is what it is told (limits, subprotocols, no
 compression of its own, since that would share a context between users) and
-how an L{AgentSession} is joined to it.
+how an L{AgentSession} is joined to it. Once the WebSocket is open, whole binary
+messages go past it, in as few copies as can be: its own way costs more than all else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from autobahn.twisted.websocket import (
@@ -27,11 +29,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from proxyd.agents.hush import Hush
+from proxyd.agents.masking import mask
 from proxyd.agents.session import AgentSession
+from proxyd.agents.sockets import Outlet, keep_little_unsent, read_much
 from proxyd.config.times import AGENT_HANDSHAKE, LINGER
 from proxyd.errors import DialError, ProtocolError
 from proxyd.net.tls import reason as tls_reason
 from proxyd.wire.agent import frames, json_session
+from proxyd.wire.agent.websocket import Frames, binary_head
 
 _log = Logger()
 
@@ -68,6 +73,8 @@ class _Wire:
     log = Hush()
     session: AgentSession | None = None
     _leaving: IDelayedCall | None = None
+    _incoming: Frames | None = None
+    _outlet: Outlet | None = None
 
     def dataReceived(self: Any, data: bytes) -> None:
         """Take bytes; autobahn would keep all that comes in a head without an end, or too late."""
@@ -78,8 +85,32 @@ class _Wire:
             return
         if self.session is not None:
             self.session.heard()  # a message takes its time on a bad line
-        # Not by way of its caller, which paints words for a log that is off.
-        self._dataReceived(data)
+        if self._incoming is not None:
+            self._take(data)
+        else:
+            # Not by way of its caller, which paints words for a log that is off.
+            self._dataReceived(data)
+
+    def consumeData(self: Any) -> None:
+        """Go on with what is in C{data}: once the WebSocket is open, frame by frame."""
+        if self.state not in (WebSocketProtocol.STATE_OPEN, WebSocketProtocol.STATE_CLOSING):
+            super().consumeData()  # type: ignore[misc]
+            return
+        data, self.data = self.data, b""
+        if self._incoming is None:
+            self._incoming = Frames(self.factory.isServer, frames.MESSAGE_LIMIT, mask)
+        self._take(data)
+
+    def _take(self: Any, data: bytes) -> None:
+        for whole, piece in self._incoming.receive_data(data):
+            if whole:
+                if self.state == WebSocketProtocol.STATE_OPEN:
+                    self.onMessage(piece, True)
+            else:
+                self.data = bytes(piece)
+                super().consumeData()  # type: ignore[misc]
+            if self.state == WebSocketProtocol.STATE_CLOSED:
+                return
 
     def dropConnection(self: Any, abort: bool = False) -> None:
         """Close the connection, within L{LINGER}: in TLS the peer would have to agree."""
@@ -87,12 +118,23 @@ class _Wire:
         if not abort:
             self._leave()
 
-    def send(self: Any, message: bytes | str) -> None:
-        """Send a message."""
-        if isinstance(message, str):
-            self.sendMessage(message.encode(), isBinary=False)
+    def send(self: Any, message: str) -> None:
+        """Send a text message."""
+        self.sendMessage(message.encode(), isBinary=False)
+
+    def send_pieces(self: Any, pieces: Sequence[bytes | memoryview], size: int) -> None:
+        """Send a binary message, which is in pieces, of so many bytes together."""
+        if self.state != WebSocketProtocol.STATE_OPEN:
+            return
+        if self.factory.isServer:
+            ready: Sequence[Any] = (binary_head(size), *pieces)
         else:
-            self.sendMessage(message, isBinary=True)
+            key = secrets.token_bytes(4)
+            head = binary_head(size, key)
+            whole = bytearray().join((head, *pieces))
+            mask(memoryview(whole)[len(head) :], key)
+            ready = (whole,)
+        self._outlet.write(ready)
 
     def ping(self: Any) -> None:
         """Ask whether the peer is there."""
@@ -120,6 +162,9 @@ class _Wire:
     def begin(self: Any, session: AgentSession) -> None:
         """From here on all that comes is this session's."""
         self.session = session
+        self._outlet = Outlet(self.transport)
+        read_much(self.transport)
+        keep_little_unsent(self.transport)
         self.transport.registerProducer(session, True)
 
     # autobahn's own of the next two paint words for a log that is off, and fire signals
@@ -138,14 +183,14 @@ class _Wire:
         if not self.failedByMe:
             self._onMessage(b"".join(pieces), self.message_is_binary)
 
-    def onMessage(self: Any, payload: bytes, isBinary: bool) -> None:
+    def onMessage(self: Any, payload: bytes | bytearray | memoryview, isBinary: bool) -> None:
         """A whole message came."""
         session = self.session
         if session is None:
             return
         try:
             if isBinary == session.has_credit:
-                session.message_received(payload if isBinary else payload.decode())
+                session.message_received(payload if isBinary else bytes(payload).decode())
             elif not isBinary:
                 session.heard()  # text beside frames: a later version's words
             else:

@@ -10,7 +10,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.agents.relay import Relay
+from proxyd.agents.relay import PORTION, Relay
 from proxyd.config.times import REST_UNREAD
 from proxyd.net.pace import Rate
 
@@ -73,6 +73,12 @@ class RelayTests(SynchronousTestCase):
         self.assertEqual(self.tcp.producerState, "paused")
         self.clock.advance(1.0)
         self.assertEqual(self.tcp.producerState, "producing")
+
+    def test_rate_in_portions(self) -> None:
+        """Where there is a rate, little is carried at a time."""
+        self.tcp.bufferSize = self.stream.portion = 1 << 20
+        self.relay(Rate(1000, self.clock))
+        self.assertEqual((self.tcp.bufferSize, self.stream.portion), (PORTION, 1 << 20))
 
     def test_in_order(self) -> None:
         """FIN each way, then both are gone: told once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError
@@ -31,8 +32,14 @@ class Wire:
         self.pings = 0
         self.ended = ""
 
-    def send(self, message: bytes | str) -> None:
+    def send(self, message: str) -> None:
         """Keep it."""
+        self.messages.append(message)
+
+    def send_pieces(self, pieces: Sequence[bytes | memoryview], size: int) -> None:
+        """Keep them, joined."""
+        message = b"".join(pieces)
+        assert len(message) == size
         self.messages.append(message)
 
     def ping(self) -> None:

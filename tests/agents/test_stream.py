@@ -66,3 +66,24 @@ class StuckTests(SynchronousTestCase):
         self.assertEqual((session.resets, session.taken), ([], 0))
         stream.resumeProducing()
         self.assertEqual(session.taken, STUCK + 1)
+
+    def test_portions(self) -> None:
+        """A reader with a rate gets no more at a time than it asked for, and the same bytes."""
+        for has_credit in (True, False):
+            stream, session = self.stream(has_credit)
+            sizes: list[int] = []
+            stream.portion = 1000
+            stream.resumeProducing()
+            party: Any = stream._protocol
+
+            def take(data: bytes, party: Any = party, sizes: list[int] = sizes) -> None:
+                sizes.append(len(data))
+                party.transport.pauseProducing()
+
+            party.dataReceived = take
+            stream.data_received(b"x" * 2500)
+            self.assertEqual((sizes, session.taken), ([1000], 1000))
+            stream.data_received(b"y")
+            for _ in range(4):
+                stream.resumeProducing()
+            self.assertEqual((sizes, session.taken), ([1000, 1000, 500, 1], 2501))

@@ -11,6 +11,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from proxyd.agents.masking import mask
 from proxyd.agents.session import AgentSession
 from proxyd.agents.websocket import (
     HEAD,
@@ -21,11 +22,21 @@ from proxyd.agents.websocket import (
 from proxyd.config.times import LINGER
 from proxyd.wire.agent.frames import MESSAGE_LIMIT, SUBPROTOCOL
 from proxyd.wire.agent.mux import Mux
+from proxyd.wire.agent.websocket import binary_head
 
 HELLO = (
     b"GET /agent HTTP/1.1\r\nHost: proxyd\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
+
+
+def masked(first: int, data: bytes) -> bytes:
+    """A client's frame."""
+    key = b"\1\2\3\4"
+    body = bytearray(data)
+    mask(body, key)
+    head = binary_head(len(data), key)
+    return bytes((first,)) + head[1:] + body
 
 
 class FactoryTests(SynchronousTestCase):
@@ -143,6 +154,85 @@ class StrangerTests(SynchronousTestCase):
         self.assertFalse(peer.transport.aborted)
         peer.factory.reactor.advance(LINGER)
         self.assertTrue(peer.transport.aborted)
+
+    def test_frames(self) -> None:
+        """Binary messages, pings and fragments, however they are cut: all arrive in order."""
+        heard: list[Any] = []
+        stream = (
+            masked(0x82, b"one")
+            + masked(0x89, b"?")
+            + masked(0x02, b"t")
+            + masked(0x80, b"wo")
+            + masked(0x82, bytes(70_000))
+            + masked(0x82, b"four")
+        )
+        for step in (1, 7, 4096, len(stream)):
+            peer = self.come()
+            peer.dataReceived(HELLO)
+            peer.transport.clear()
+            peer.session.message_received = lambda message: heard.append(bytes(message))
+            for at in range(0, len(stream), step):
+                peer.dataReceived(stream[at : at + step])
+            self.assertEqual(heard, [b"one", b"two", bytes(70_000), b"four"], step)
+            self.assertEqual(peer.transport.value(), b"\x8a\x01?", step)
+            heard.clear()
+
+    def test_frames_behind_the_head(self) -> None:
+        """What comes in one piece with the head is heard, too."""
+        heard: list[Any] = []
+        self.patch(
+            AgentSession, "message_received", lambda _, message: heard.append(bytes(message))
+        )
+        peer = self.come()
+        first, second = masked(0x82, b"one"), masked(0x82, b"two")
+        peer.dataReceived(HELLO + first + second[:3])
+        peer.dataReceived(second[3:])
+        self.assertEqual(heard, [b"one", b"two"])
+
+    def test_broken_frames(self) -> None:
+        """What breaks the rules of a WebSocket is answered so, and nothing is heard after it."""
+        for broken in (
+            b"\x82\x01a",  # not masked
+            masked(0xC2, b"a"),
+            masked(0x83, b"a"),
+            masked(0x80, b"a"),
+            masked(0x02, b"a") + masked(0x82, b"b"),
+            b"\x82\xfe\0\1\0\0\0\0a",  # a longer head than it takes
+            b"\x82\xff" + (MESSAGE_LIMIT + 1).to_bytes(8, "big") + bytes(4),
+        ):
+            peer = self.come()
+            peer.dataReceived(HELLO)
+            peer.transport.clear()
+            heard: list[Any] = []
+            peer.session.message_received = heard.append
+            peer.dataReceived(broken + masked(0x82, b"more"))
+            self.assertEqual(heard, [], broken)
+            self.assertEqual(peer.transport.value()[:1], b"\x88", broken)
+
+    def test_send(self) -> None:
+        """A binary message goes in one frame; a client's is masked, by another key each time."""
+        peer = self.come()
+        peer.dataReceived(HELLO)
+        peer.transport.clear()
+        peer.send_pieces([b"one", memoryview(b"two")], 6)
+        self.assertEqual(peer.transport.value(), b"\x82\x06onetwo")
+        peer.factory.isServer = False
+        keys = set()
+        for _ in range(8):
+            peer.transport.clear()
+            peer.send_pieces([b"one", memoryview(b"two")], 6)
+            sent = peer.transport.value()
+            keys.add(sent[2:6])
+            self.assertEqual(sent[:2], b"\x82\x86")
+            there = bytearray(sent[6:])
+            mask(there, sent[2:6])
+            self.assertEqual(there, b"onetwo")
+        self.assertGreater(len(keys), 1)
+        peer.factory.isServer = True
+        peer.sendClose(1000, "")
+        peer.transport.clear()
+        peer.send_pieces([b"late"], 4)
+        self.assertEqual(peer.transport.value(), b"")
 
     def test_pings_unread(self) -> None:
         """Who asks whether we are there and reads no answers does not make them pile up."""

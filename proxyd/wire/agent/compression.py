@@ -70,7 +70,7 @@ class Decompressor:
     def __init__(self) -> None:
         self._inflate = zlib.decompressobj(_WINDOW_BITS)
 
-    def decompress(self, data: bytes, limit: int) -> bytes:
+    def decompress(self, data: bytes | memoryview, limit: int) -> bytes:
         """
         What was sent.
 

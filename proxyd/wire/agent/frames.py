@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator, Mapping
 from enum import IntEnum, IntFlag, unique
 from struct import Struct
-from typing import Any
+from typing import Any, TypeVar
 
 from proxyd.errors import ProtocolError
 
@@ -33,6 +33,7 @@ TEXT_LIMIT = 1024
 """Characters of a reason that are kept."""
 
 HEADER = Struct("!BBHI")
+_Bytes = TypeVar("_Bytes", bytes, memoryview)
 _CODE = Struct("!H")
 _WINDOW = Struct("!I")
 _GOAWAY = Struct("!HI")
@@ -97,9 +98,9 @@ def frame(kind: Kind, stream: int, payload: bytes = b"", flags: int = 0) -> byte
     return HEADER.pack(kind, flags, len(payload), stream) + payload
 
 
-def frames_in(message: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+def frames_in(message: _Bytes) -> Iterator[tuple[int, int, int, _Bytes]]:
     """
-    The frames of a message: type, flags, stream id, payload.
+    The frames of a message: type, flags, stream id, payload (of the message's own type).
 
     @raise ProtocolError: the message ends within a frame
     """

@@ -46,6 +46,8 @@ class Mux:
         self._unanswered = 0
         self._outbox = Outbox()
         self._events: list[Event] = []
+        self._run: list[bytes | memoryview] = []
+        self._run_of = 0
         self._pings: deque[tuple[bytes, float]] = deque(maxlen=4)
         self._pinged = 0
         self.round_trip = 0.0
@@ -186,8 +188,16 @@ class Mux:
 
         @param room: about how long it may get
         """
+        return b"".join(self.next_pieces(room)[0])
+
+    def next_pieces(self, room: int) -> tuple[list[bytes | memoryview], int]:
+        """
+        The same, not yet joined, and how many bytes it has.
+
+        @param room: about how many
+        """
         outbox = self._outbox
-        message = outbox.next_message(room)
+        message = outbox.next_pieces(room)
         if outbox.drained:
             self._events += [told.Writable(stream.id) for stream in outbox.drained]
             outbox.drained.clear()
@@ -198,49 +208,68 @@ class Mux:
 
     # What comes in
 
-    def receive_message(self, message: bytes, now: float) -> None:
+    def receive_message(self, message: bytes | bytearray | memoryview, now: float) -> None:
         """
         Take a whole binary message; what it means is in L{take_events}.
 
         @raise ProtocolError: the peer broke the protocol: L{go_away} with
             PROTOCOL, send, and close the WebSocket
         """
-        for kind, flags, number, payload in frames.frames_in(message):
-            if kind == Kind.DATA:
-                self._received(number, flags, payload)
-            elif kind in _SESSION:
-                self._of_session(kind, payload, now)
-            elif kind == Kind.OPEN:
-                self._asked(number, payload, now)
-            elif kind in _OF_A_STREAM:
-                stream = self._stream(number)
-                if stream is not None:
-                    self._of_stream(stream, kind, payload)
+        try:
+            for kind, flags, number, payload in frames.frames_in(memoryview(message)):
+                if kind == _DATA:
+                    self._received(number, flags, payload)
+                else:
+                    self._end_run()
+                    self._control(kind, number, bytes(payload), now)
+        finally:
+            self._end_run()
         if self.overrun:
             raise ProtocolError("the peer asks more than it takes answers")
+
+    def _control(self, kind: int, number: int, payload: bytes, now: float) -> None:
+        """A frame without data."""
+        if kind in _SESSION:
+            self._of_session(kind, payload, now)
+        elif kind == Kind.OPEN:
+            self._asked(number, payload, now)
+        elif kind in _OF_A_STREAM:
+            stream = self._stream(number)
+            if stream is not None:
+                self._of_stream(stream, kind, payload)
 
     def take_events(self) -> list[Event]:
         """What has happened since the last call."""
         events, self._events = self._events, []
         return events
 
-    def _received(self, number: int, flags: int, payload: bytes) -> None:
+    def _received(self, number: int, flags: int, payload: bytes | memoryview) -> None:
         stream = self._stream(number)
         if stream is None:
             return
         if stream.over:
             raise ProtocolError("data on a stream that was finished")
-        if flags & Flag.COMPRESSED:
+        if flags & _COMPRESSED:
             if stream.decompressor is None:
                 stream.decompressor = Decompressor()
             payload = stream.decompressor.decompress(payload, min(stream.allowed, LONGEST))
         stream.allowed -= len(payload)
         if stream.allowed < 0:
             raise ProtocolError("more data than there was credit for")
+        if number != self._run_of:
+            self._end_run()
+            self._run_of = number
         if payload:
-            self._events.append(told.Data(number, payload))
-        if flags & Flag.FIN:
+            self._run.append(payload)
+        if flags & _FIN:
+            self._end_run()
             self._end_of(stream)
+
+    def _end_run(self) -> None:
+        """What came for one stream, frame after frame, is one event."""
+        if self._run:
+            self._events.append(told.Data(self._run_of, b"".join(self._run)))
+            self._run.clear()
 
     def _of_session(self, kind: int, payload: bytes, now: float) -> None:
         if kind == Kind.PING:
@@ -350,6 +379,11 @@ class Mux:
         stream.queue.clear()
         stream.queued = 0
 
+
+# As they are in a frame: a member of an enumeration is slow to compare with.
+_DATA = int(Kind.DATA)
+_FIN = int(Flag.FIN)
+_COMPRESSED = int(Flag.COMPRESSED)
 
 _SESSION = frozenset({Kind.PING, Kind.PONG, Kind.GOAWAY})
 _OF_A_STREAM = frozenset(

@@ -79,6 +79,14 @@ class Outbox:
 
         @param room: about how long it may get
         """
+        return b"".join(self.next_pieces(room)[0])
+
+    def next_pieces(self, room: int) -> tuple[list[bytes | memoryview], int]:
+        """
+        The same, not yet joined, and how many bytes it has.
+
+        @param room: about how many
+        """
         parts: list[bytes | memoryview] = [*self._control]
         size = self.control_size
         self._control.clear()
@@ -88,7 +96,7 @@ class Outbox:
             stream.listed = False
             if not stream.gone:
                 size += self._turn(stream, parts, room - size)
-        return b"".join(parts)
+        return parts, size
 
     def _turn(self, stream: Stream, parts: list[bytes | memoryview], room: int) -> int:
         """Let a stream send its share; how many bytes that is."""

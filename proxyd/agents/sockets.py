@@ -1,0 +1,97 @@
+"""
+The sockets below an agent's WebSocket and its users: what is set on them, and a quick way out.
+
+Bulk goes to a socket in the turn that brought it (L{proxyd.net.at_once}); what that does
+not take waits in Twisted's transport as ever.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from twisted.internet.tcp import Connection
+
+from proxyd.net.at_once import send_at_once
+from proxyd.wire.agent.frames import LONGEST
+
+READ = 4 * LONGEST
+"""Bytes that are read from a socket at a time, and that may wait to be written."""
+
+UNSENT = 128 * 1024
+"""
+Bytes that wait in the kernel and were not on the line yet (tcp(7), TCP_NOTSENT_LOWAT).
+
+By itself it keeps megabytes for a line that is slow, and a keystroke behind them.
+"""
+
+
+def connection_below(transport: Any) -> Any:
+    """The TCP connection of a transport, that of TLS in memory too; None: there is none."""
+    while transport is not None and not isinstance(transport, Connection):
+        transport = getattr(transport, "transport", None)
+    return transport
+
+
+def read_much(transport: Any) -> None:
+    """Read and write L{READ} bytes at a time."""
+    connection = connection_below(transport)
+    if connection is not None:
+        connection.bufferSize = connection.SEND_LIMIT = READ
+
+
+def keep_little_unsent(transport: Any) -> None:
+    """Have the kernel keep no more than L{UNSENT} for the line; where it can't, no matter."""
+    connection = connection_below(transport)
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if connection is not None and option is not None:
+        connection.getHandle().setsockopt(socket.IPPROTO_TCP, option, UNSENT)
+
+
+class Outlet:
+    """
+    Where bytes go to a transport, at once if it can be.
+
+    @param transport: a connection of Twisted's, or whatever has a C{write}
+    """
+
+    __slots__ = ("_socket", "_transport")
+
+    def __init__(self, transport: Any) -> None:
+        plain = isinstance(transport, Connection) and not transport.TLS
+        self._transport = transport
+        self._socket: Any = transport.getHandle() if plain else None
+
+    def write(self, pieces: Sequence[Any]) -> None:
+        """Send all of these; while some of it has to wait, the transport's producer pauses."""
+        transport = self._transport
+        if self._socket is None or transport.disconnecting:
+            transport.write(b"".join(pieces))
+            return
+        left = send_at_once(self._socket, transport, pieces)
+        if left:
+            transport.write(left)
+            # By itself it would take as much again before it says so.
+            if transport.producer is not None and not transport.producerPaused:
+                transport.producerPaused = True
+                transport.producer.pauseProducing()
+
+
+class Wire(Protocol):
+    """A WebSocket, as a session has it below itself."""
+
+    def send(self, message: str) -> None:
+        """Send a text message."""
+
+    def send_pieces(self, pieces: Sequence[bytes | memoryview], size: int) -> None:
+        """Send a binary message, which is in pieces, of so many bytes together."""
+
+    def ping(self) -> None:
+        """Ask by the WebSocket's own means whether the peer is there."""
+
+    def close(self, reason: str) -> None:
+        """Close in order."""
+
+    def abort(self) -> None:
+        """Close at once."""
