@@ -48,6 +48,9 @@ DEFAULT = frozenset({"none", "md5", "scram-sha-256"})
 LOGIN_LIMIT = 256 * 1024
 """Bytes that a server may send until it is ready."""
 
+NOTICES_KEPT = 100
+"""How many of a server's notices are remembered."""
+
 _BINDING = "tls-server-end-point"
 
 _OTHER_METHODS = {2: "Kerberos", 6: "SCM credentials", 7: "GSSAPI", 9: "SSPI"}
@@ -190,7 +193,10 @@ class ServerLogin:
             self._end(LoginState.REFUSED)
             return refusal
         if kind == messages.NOTICE_RESPONSE:
-            self._notices.append(parse_error(body))
+            notice = parse_error(body)
+            # Each is many times as large here as on the wire.
+            if len(self._notices) < NOTICES_KEPT:
+                self._notices.append(notice)
             return None
         if self._state is LoginState.ACCEPTED:
             return self._settle(kind, body)

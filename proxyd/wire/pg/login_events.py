@@ -42,7 +42,7 @@ class LoginDone:
     @param pid: the number of its process; None when it told none, and then
         nothing can be cancelled
     @param key: what a CancelRequest must show
-    @param notices: what it said besides
+    @param notices: what it said besides, the first hundred of it
     """
 
     parameters: dict[str, str] = field(hash=False)

@@ -14,6 +14,7 @@ from proxyd.wire.pg.errors import error_response, notice_response
 from proxyd.wire.pg.login import (
     DEFAULT,
     LOGIN_LIMIT,
+    NOTICES_KEPT,
     DeriveKey,
     LoginDone,
     LoginEvent,
@@ -235,6 +236,12 @@ class LoginTests(SynchronousTestCase):
         [event] = hear(begin(), notice + OK + notice + READY)
         assert isinstance(event, LoginDone)
         self.assertEqual([said.message for said in event.notices], ["soon", "soon"])
+
+    def test_many_notices(self) -> None:
+        """Of a server that talks and talks, the beginning is kept."""
+        [event] = hear(begin(), OK + b"N\0\0\0\5\0" * 40_000, READY)
+        assert isinstance(event, LoginDone)
+        self.assertEqual(len(event.notices), NOTICES_KEPT)
 
     def test_negotiation(self) -> None:
         """A server may say that it speaks 3.0, once; it was asked for nothing else."""
