@@ -72,12 +72,13 @@ class Client:
         if where.url is None:
             self._socket = where.socket or found_socket(where.config, environment)
             return
-        parts = urlsplit(where.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise click.UsageError(f"--url {where.url}: http://HOST:PORT or https://HOST:PORT")
+        if not _is_address(where.url):
+            raise click.UsageError("--url: http://HOST:PORT or https://HOST:PORT, and no more")
         token = environment.get(TOKEN, "").strip()
         if not token:
             raise CallFailed(f"--url needs the admin token: set {TOKEN}")
+        if not token.isascii() or not token.isprintable():
+            raise CallFailed(f"what {TOKEN} holds is no admin token: those are ASCII, in one line")
         self._headers["Authorization"] = f"Bearer {token}"
 
     def get(self, path: str, **query: object) -> Any:
@@ -125,7 +126,12 @@ class Client:
         parts = urlsplit(self._url)
         assert parts.hostname is not None
         if parts.scheme == "https":
-            context = ssl.create_default_context(cafile=self._ca)
+            try:
+                context = ssl.create_default_context(cafile=self._ca)
+            except OSError as error:
+                empty = isinstance(error, ssl.SSLError)
+                reason = "it holds no PEM certificate" if empty else error.strerror
+                raise CallFailed(f"--ca {self._ca}: {reason}") from None
             return http.client.HTTPSConnection(
                 parts.hostname, parts.port, timeout=SECONDS, context=context
             )
@@ -176,6 +182,17 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(SECONDS)
         self.sock.connect(self._path)
+
+
+def _is_address(url: str) -> bool:
+    """Whether a URL says where something is, and nothing else."""
+    try:
+        parts = urlsplit(url)
+        said = parts.hostname, parts.port
+    except ValueError:
+        return False
+    more = parts.username, parts.query, parts.fragment, parts.path.strip("/")
+    return parts.scheme in ("http", "https") and bool(said[0]) and not any(more)
 
 
 def found_socket(path: str | None, environment: Mapping[str, str]) -> str:

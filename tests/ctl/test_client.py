@@ -58,6 +58,24 @@ class UrlTests(AskedTestCase):
         ran = await self.proxyctl("status", "--url", url, "--ca", f"{folder.name}/ca.pem")
         self.assertEqual((ran.code, ran.err), (DONE, ""))
 
+    async def test_no_token(self) -> None:
+        """What can't be a token is told in a line, without it."""
+        for text in ("two\nlines", "hush \u00e9"):
+            self.variable("PROXYD_ADMIN_TOKEN", text)
+            ran = await self.proxyctl("status", "--url", self.url)
+            self.assertEqual((ran.code, ran.out), (FAILED, ""))
+            self.assertIn("what PROXYD_ADMIN_TOKEN holds is no admin token", ran.err)
+            self.assertNotIn(text[:4], ran.err)
+
+    async def test_ca(self) -> None:
+        """A file of certificates that is not there, or is none, is named."""
+        self.variable("PROXYD_ADMIN_TOKEN", ADMIN)
+        for path, what in (("/no/such/file", "No such file"), (__file__, "holds no PEM")):
+            ran = await self.proxyctl("status", "--url", "https://127.0.0.1:1", "--ca", path)
+            self.assertEqual(ran.code, FAILED)
+            self.assertIn(f"--ca {path}: ", ran.err)
+            self.assertIn(what, ran.err)
+
     async def test_not_there(self) -> None:
         """A port where nobody listens, and one where somebody else does."""
         self.variable("PROXYD_ADMIN_TOKEN", ADMIN)
@@ -86,6 +104,10 @@ class UrlTests(AskedTestCase):
         for arguments in (
             ("status", "--url", "127.0.0.1:8080"),
             ("status", "--url", "ftp://x"),
+            ("status", "--url", "http://x:99999"),
+            ("status", "--url", "http://[::1"),
+            ("status", "--url", "http://x/elsewhere"),
+            ("status", "--url", "http://ann:hunter2@x"),
             ("status", "--url", self.url, "--socket", self.path),
             ("sessions", "kill"),
             ("sessions", "list", "--limit", "0"),
@@ -95,6 +117,7 @@ class UrlTests(AskedTestCase):
             ran = await self.proxyctl(*arguments)
             self.assertEqual((ran.code, ran.out), (WRONG_USAGE, ""), arguments)
             self.assertEqual(len(ran.err.splitlines()), 1, ran.err)
+            self.assertNotIn("hunter2", ran.err)
 
 
 class SocketTests(AskedTestCase):
