@@ -18,7 +18,12 @@ TOKEN_LIFE = 900.0
 """Seconds for which an IAM token is good (RDS user guide, "IAM database authentication")."""
 
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]{1,2}")
-_RDS_HOST = re.compile(r"\.([a-z]{2,}(?:-[a-z]+)+-[0-9]{1,2})\.rds\.amazonaws\.com(?:\.cn)?$")
+_NAME = r"([a-z]{2,}(?:-[a-z]+)+-[0-9]{1,2})"
+# In China newer endpoints have it behind the rds.
+_RDS_HOSTS = (
+    re.compile(rf"\.{_NAME}\.rds\.amazonaws\.com(?:\.cn)?$"),
+    re.compile(rf"\.[a-z0-9-]+\.rds\.{_NAME}\.amazonaws\.com\.cn$"),
+)
 _SECRET_ARN = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):secretsmanager:(?P<region>[a-z0-9-]+):[0-9]{12}:secret:\S+"
 )
@@ -89,8 +94,8 @@ def with_tls(dsn: Dsn, section: Section) -> Dsn:
 
 def region_of(host: str) -> str | None:
     """The region in the name of an RDS endpoint; None: it is no such name."""
-    match = _RDS_HOST.search(host.lower())
-    return None if match is None else match[1]
+    found = (form.search(host.lower()) for form in _RDS_HOSTS)
+    return next((match[1] for match in found if match is not None), None)
 
 
 def _region(text: str) -> str:

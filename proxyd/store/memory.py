@@ -91,7 +91,7 @@ class MemoryStore:
     def remove_database(self, database_id: int) -> Deferred[None]:
         """See L{IStore}."""
         removed = self._remove(Kind.DATABASE, self._databases, database_id)
-        if database_id not in self._databases:
+        if self._open and database_id not in self._databases:
             for key, token in list(self._tokens.items()):
                 if token.database_id == database_id:
                     self._forget_token(key)
@@ -133,6 +133,8 @@ class MemoryStore:
 
     def remove_expired(self, now: int) -> Deferred[int]:
         """See L{IStore}."""
+        if not self._open:
+            return self._answer(0)
         old = [key for key, record in self._tokens.items() if record.expires_at <= now]
         for key in old:
             self._forget_token(key)

@@ -8,6 +8,7 @@ import base64
 import json
 
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -202,6 +203,21 @@ class TokensTests(SynchronousTestCase):
         self.assertEqual(len(session.reasons), 1)
         self.assertEqual(self.refused(issued.token.encode()), Refusal.UNKNOWN)
         self.assertRaises(TokenRefused, self.tokens.attach, grant, session)
+
+    def test_cleanup_in_vain(self) -> None:
+        """A store that does not answer is told of, and asked again an hour later."""
+        issued = self.successResultOf(self.tokens.issue("orders", 60))
+        self.successResultOf(self.store.close())
+        events: list[LogEvent] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        self.clock.advance(3600)
+        [line] = [formatEvent(event) for event in events if event["log_level"] == LogLevel.warn]
+        self.assertEqual(line, "expired tokens could not be forgotten: the store is closed")
+        self.successResultOf(self.store.open())
+        self.assertEqual(self.successResultOf(self.tokens.listed())[0].token_id, issued.token_id)
+        self.clock.advance(3600)
+        self.assertEqual(self.successResultOf(self.tokens.listed()), [])
 
     def test_cleanup(self) -> None:
         """Expired tokens are forgotten every hour; whoever has one is still told why."""

@@ -101,6 +101,9 @@ class RegionTests(SynchronousTestCase):
             ("p.proxy-abc.us-gov-west-1.rds.amazonaws.com", "us-gov-west-1"),
             ("x.rds.cn-north-1.amazonaws.com.cn", None),
             ("x.abc.cn-north-1.rds.amazonaws.com.cn", "cn-north-1"),
+            ("x.abc.rds.cn-northwest-1.amazonaws.com.cn", "cn-northwest-1"),
+            ("x.cluster-abc.rds.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+            ("x.abc.rds.us-east-1.amazonaws.com", None),
             ("db.example", None),
             ("us-east-1.rds.amazonaws.com.evil.example", None),
         ):
