@@ -245,10 +245,16 @@ def _query_values(route: Route, given: Mapping[bytes, list[bytes]]) -> dict[str,
         elif texts:
             text = texts[0].decode("utf-8", "surrogateescape")
             value = _number(text) if schema["type"] == "integer" else text
+            if value is None:
+                problems.append(Wrong(name, "must be a whole number"))
+                continue
             problems += wrong_with(value, schema, name)
             found[name] = value
         elif schema.get("required"):
             problems.append(Wrong(name, "is missing"))
+    # Who means ?issuer= and writes another word must not revoke another token.
+    if route.changes and any(name.decode("latin-1") not in route.query for name in given):
+        problems.append(Wrong("?", f"known here: {', '.join(route.query) or 'nothing'}"))
     if problems:
         raise invalid(problems)
     return found

@@ -48,7 +48,7 @@ def errors_of(route: Route) -> list[int]:
         found.add(404)
     if route.body is not None:
         found |= {413, 422}
-    if route.query:
+    if route.query or route.changes:
         found.add(422)
     return sorted(found)
 

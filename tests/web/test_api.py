@@ -206,10 +206,26 @@ class AnswerTests(ApiTestCase):
 
     async def test_query(self) -> None:
         """What stands behind the `?` is checked like a body; unknown names are let pass."""
-        for query in ("limit=x", "limit=0", "limit=1&limit=2", "kind=", "user=%00", "limit=%ff"):
+        for query in (
+            "limit=x",
+            "limit=0",
+            "limit=1&limit=2",
+            "kind=",
+            "user=%00",
+            "limit=%ff",
+        ):
             heard = await self.ask("GET", f"/api/sessions?{query}")
             self.assertEqual((heard.status, heard.code), (422, "invalid"), query)
         self.assertEqual((await self.ask("GET", "/api/sessions?nothing=1")).status, 200)
+
+    async def test_query_of_a_change(self) -> None:
+        """A change that is asked for with a word nobody knows is not made: it meant something."""
+        for path in ("/api/tokens/t?isuer=x", "/api/tokens/t?issuer=x&x=", "/api/tokens/t?%ff=1"):
+            heard = await self.ask("DELETE", path)
+            self.assertEqual((heard.status, heard.code), (422, "invalid"), path)
+            self.assertIn("known here: issuer", str(heard.value))
+        self.assertEqual((await self.ask("DELETE", "/api/sessions/7?force=1")).status, 422)
+        self.assertEqual((await self.ask("GET", "/api/tokens")).value, {"tokens": []})
 
     async def test_headers(self) -> None:
         """No answer is to be kept or guessed at, and none names the program's parts."""
