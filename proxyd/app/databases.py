@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
+from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 _log = Logger()
 
 _AWS_CALLS = 4
-"""Calls to AWS at a time."""
+"""Calls to AWS at a time, for each profile."""
 
 _POOL_LINE = (
     "pool {pool}: total_connections={total_connections} idle_connections={idle_connections} "
@@ -77,7 +78,7 @@ class Databases(Room):
         self._opened = False
         state.deny_by(ways.denies)
         self.pools = Pools(ground.reactor, random.random)
-        self._aws = Threads(ground.reactor, "aws", _AWS_CALLS)
+        self._aws = MultiService()  # type: ignore[no-untyped-call]
         self._sources: AwsSources | None = None
         self.inner = (self._aws, self.pools)
         self.listener: PostgresListener | None = None
@@ -281,8 +282,14 @@ class Databases(Room):
             # Costs a third of a second to import.
             from proxyd.dial.aws.sources import AwsSources
 
-            self._sources = AwsSources(self._aws, self._ground.reactor)
+            self._sources = AwsSources(self._aws_threads, self._ground.reactor)
         return self._sources.source_of(connection)
+
+    def _aws_threads(self, profile: str) -> Threads:
+        """Threads of a profile's own."""
+        threads = Threads(self._ground.reactor, f"aws-{profile}", _AWS_CALLS)
+        threads.setServiceParent(self._aws)  # type: ignore[no-untyped-call]
+        return threads
 
     def _servers(self, config: Config) -> dict[str, Server]:
         ground = self._ground

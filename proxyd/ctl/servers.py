@@ -84,7 +84,7 @@ async def look_around(reactor: Any, config: Config) -> list[Seen]:
                 # Costs a third of a second to import.
                 from proxyd.dial.aws.sources import AwsSources
 
-                source = AwsSources(threads, reactor).source_of(connection)
+                source = AwsSources(lambda _: threads, reactor).source_of(connection)
             seen = await Deferred.fromCoroutine(look_at(server, source))
             asked = [name for name, way in ways.items() if way.asked]
             for name in asked:

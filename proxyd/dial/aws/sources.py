@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.interfaces import IReactorTime
 
 from proxyd.config.aws import region_of
@@ -19,10 +21,11 @@ class AwsSources:
 
     What is unchanged over a reload stays: its credentials need not be had anew.
 
-    @param threads: where AWS is asked
+    @param threads: gives, for a profile's name, the threads in which AWS is asked for it:
+        one whose credentials hang (a C{credential_process} may do so for ever) holds up no other
     """
 
-    def __init__(self, threads: Threads, clock: IReactorTime) -> None:
+    def __init__(self, threads: Callable[[str], Threads], clock: IReactorTime) -> None:
         self._threads = threads
         self._clock = clock
         self._accounts: dict[str | None, AwsAccount] = {}
@@ -51,5 +54,6 @@ class AwsSources:
     def _account(self, profile: str | None) -> AwsAccount:
         if profile not in self._accounts:
             session = AwsSession(profile=profile)
-            self._accounts[profile] = AwsAccount(self._threads, self._clock, session)
+            threads = self._threads(profile or "")
+            self._accounts[profile] = AwsAccount(threads, self._clock, session)
         return self._accounts[profile]
