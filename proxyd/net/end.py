@@ -17,7 +17,7 @@ from OpenSSL import SSL
 from proxyd.net.line import BROKEN, BUFFER, ENDED, FAST, FULL, IN, OUT, TALK_CHUNK, VIEW, Line
 from proxyd.net.pace import Pace, Rate
 from proxyd.net.secure import Secure
-from proxyd.net.subject import Owner, Relayed, Subject
+from proxyd.net.subject import Carrier, Owner, Relayed, Subject
 
 if TYPE_CHECKING:
     from proxyd.net.link import Link
@@ -53,14 +53,18 @@ class End(Line):
         owner: Owner | None,
         subject: Subject,
         paused: bool = False,
+        carrier: Carrier | None = None,
     ) -> None:
         """
         Take a connected, non-blocking socket, which talks to C{subject} from now on.
 
         @param owner: closes the socket in the end; None: nobody else owns it
         @param paused: don't read before L{resume}
+        @param carrier: receives and sends; None: the socket itself
         """
         super().__init__(link, sock, owner, subject, paused)
+        if carrier is not None:
+            self._carrier = carrier
         self._once: Callable[..., None] | None = None
         self._held = b""
         self._pace: Pace | None = None
@@ -179,6 +183,22 @@ class End(Line):
         assert self._peer is not None
         self._peer._sent += len(data)
         self._pass_on(memoryview(data), len(data))
+
+    def take_in(self, data: bytes) -> bool:
+        """
+        Joined: send on bytes that came by another way than the socket, and would have come by it.
+
+        @return: whether that was done; if not, they have to come by the socket
+        """
+        if self._peer is None or self._paused or self._pace is not None or self._secure is not None:
+            return False
+        self.received += len(data)
+        try:
+            self._pass_on(memoryview(data), len(data))
+        except Exception:
+            # It is this session's, and not of those who share the way.
+            self._link._bug(self)
+        return True
 
     def part(self, subject: Subject) -> None:
         """End the join of this End: it talks to C{subject}, and is paused."""

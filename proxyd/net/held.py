@@ -173,7 +173,7 @@ def _end_on(link: Link, reactor: Any, held: Held, subject: Subject) -> tuple[End
         reactor.adoptStreamConnection(far.fileno(), socket.AF_UNIX, splice.factory())
     finally:
         far.close()
-    splice.end = End(link, near, splice, subject, paused=True)
+    splice.end = End(link, near, splice, subject, paused=True, carrier=splice)
     transport.resumeProducing()
     held.carried_by(splice)
     return splice.end, near

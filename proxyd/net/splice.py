@@ -4,6 +4,10 @@ A way without a descriptor, joined to one end of a socket pair.
 The other end is an End of the link, so that there is one relay, one rate and
 one TLS for every way. Each side is paused while the other has not taken what
 it was given.
+
+The pair is where bytes wait. As long as nothing waits, they need not go through
+it: what the link sends goes to the way in the same call, and what the way
+brings to whatever the End is joined to.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import socket
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -22,11 +26,13 @@ from proxyd.net.end import End
 from proxyd.net.line import CHUNK
 
 
+@implementer(IPushProducer)
 class Splice:
     """
     Carries bytes between a way's transport and the far end of a socket pair.
 
-    It owns the near end, which the link borrows.
+    It owns the near end, which the link borrows, and is what the End sends by
+    (L{Carrier<proxyd.net.subject.Carrier>}).
 
     @ivar end: the End on the near end
     """
@@ -41,6 +47,11 @@ class Splice:
         self._way = way
         self._near = near
         self._pair: Any = None
+        self.recv_into = near.recv_into
+        # Bytes from the link that are in the pair, and all that the way has brought.
+        self._in_pair = 0
+        self._brought = 0
+        self._full = False
         self._ended = False
         self._over = False
 
@@ -49,6 +60,16 @@ class Splice:
         return _PairFactory(self)
 
     # The link's side: it owns what the End stands on
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Give bytes; to the way itself where it takes them, and none wait before them."""
+        if self._full or self._in_pair or self._over:
+            sent = self._near.send(data)
+            self._in_pair += sent
+            return sent
+        taken = bytes(data[:CHUNK])
+        self._way.write(taken)
+        return len(taken)
 
     def loseConnection(self) -> None:
         """
@@ -77,10 +98,11 @@ class Splice:
         # As much at once as the link gives.
         transport.bufferSize = transport.SEND_LIMIT = CHUNK
         transport.registerProducer(self._way, True)
-        self._way.registerProducer(transport, True)
+        self._way.registerProducer(self, True)
 
     def from_pair(self, data: bytes) -> None:
         """The link has sent something."""
+        self._in_pair -= len(data)
         self._way.write(data)
 
     def pair_ended(self) -> None:
@@ -94,10 +116,30 @@ class Splice:
 
     def from_way(self, data: bytes) -> None:
         """The way has brought something."""
-        if not self._over:
-            left = send_at_once(self._pair.socket, self._pair, (data,))
-            if left:
-                self._pair.write(left)
+        if self._over:
+            return
+        end = self.end
+        none_waits = end.received == self._brought
+        self._brought += len(data)
+        if none_waits and end.take_in(data):
+            return
+        left = send_at_once(self._pair.socket, self._pair, (data,))
+        if left:
+            self._pair.write(left)
+
+    def pauseProducing(self) -> None:
+        """The way takes no more for now: what the link sends waits in the pair."""
+        self._full = True
+        self._pair.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The way takes more, first of all what is in the pair."""
+        self._full = False
+        self._pair.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The way takes no more at all; how it ended is told by L{way_lost}."""
+        self._pair.stopProducing()
 
     def way_ended(self) -> None:
         """The way brings no more."""

@@ -158,6 +158,8 @@ class PacketTransport(SSHClientTransport):
             if self._rest and start == 0:
                 data, start = self._complete(data)
             start = self._take_packets(data, start)
+            if self.channels is not None:
+                self.channels.deliver()
         except ProtocolError as problem:
             self.broken(str(problem))
         except Exception:
@@ -205,8 +207,6 @@ class PacketTransport(SSHClientTransport):
             if self.channels is not None:
                 self.channels.deliver()
             self._take_message(kind, packet[first + 1 : last])
-        if self.channels is not None:
-            self.channels.deliver()
         if self._since_keys > REKEY_BYTES or self._clock.seconds() - self._keys_at > REKEY_SECONDS:
             self.exchange_again()
         return start

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import random
 import socket
 from typing import Any
 
@@ -10,7 +13,10 @@ from twisted.internet.threads import deferToThread
 
 from proxyd.net.end import End
 from proxyd.net.held import Held, end_for
+from proxyd.net.line import CHUNK
 from proxyd.net.relay import join
+from proxyd.wire.pg.flow import Flow
+from tests.net import test_relay as joins
 from tests.net.conformance import MEGABYTE, Conformance
 from tests.net.peers import LinkCase, Recorder, exchange, fill, read_all, reset, tcp_pair, until
 
@@ -83,6 +89,97 @@ class SpliceConformance(SpliceCase, Conformance):
         self.assertLess(sent, 24 * MEGABYTE)
         end.resume()
         await until(lambda: end.received == sent, "all bytes")
+
+
+class SplicedJoinTests(SpliceCase):
+    """A client joined to a server that is spliced to a stream: what two joined Ends promise."""
+
+    relay = joins.JoinTests.relay
+    test_relay = joins.JoinTests.test_relay
+    test_relay_scanned = joins.JoinTests.test_relay_scanned
+    test_full_both_ways = joins.JoinTests.test_full_both_ways
+    test_half_close = joins.JoinTests.test_half_close
+    test_part = joins.JoinTests.test_part
+    test_carry = joins.JoinTests.test_carry
+    test_exception = joins.JoinTests.test_exception
+
+    def joined(self, flow: Flow | None = None) -> None:
+        self.client, self.client_far = self.end()
+        self.server, self.server_far, _ = self.spliced()
+        self.server.resume()
+        self.flow = flow
+        scans = None if flow is None else (flow.client, flow.server)
+        join(self.client, self.server, self.subject, flow, scans)
+
+    async def test_slow_by_turns(self) -> None:
+        """Readers who stop and go on, each for itself: all comes both ways, in its order."""
+        self.joined()
+        seed = os.environ.get("PROXYD_SEED") or str(random.randrange(1 << 32))
+        dice = random.Random(seed)
+        data = dice.randbytes(MEGABYTE + 1) * 5
+        fars = (self.client_far, self.server_far)
+        given, got = [0, 0], [hashlib.sha256(), hashlib.sha256()]
+        left = [len(data), len(data)]
+        for far in fars:
+            far.setblocking(False)
+
+        def go_on() -> bool:
+            for side, far in enumerate(fars):
+                if dice.random() < 0.3:
+                    continue
+                size = dice.choice((1, 1000, 70_000, 2 * MEGABYTE))
+                try:
+                    given[side] += far.send(data[given[side] : given[side] + size])
+                except BlockingIOError:
+                    pass
+                try:
+                    part = far.recv(dice.choice((1, 5000, MEGABYTE)))
+                except BlockingIOError:
+                    continue
+                got[side].update(part)
+                left[side] -= len(part)
+            return not any(left)
+
+        def look() -> bool:
+            return any(go_on() for _ in range(dice.choice((1, 1, 30))))
+
+        await until(look, f"all bytes (PROXYD_SEED={seed})")
+        expected = hashlib.sha256(data).hexdigest()
+        self.assertEqual([one.hexdigest() for one in got], [expected] * 2, f"PROXYD_SEED={seed}")
+
+    async def test_not_by_the_pair(self) -> None:
+        """Where nothing waits, no byte goes through the pair, either way."""
+        self.joined()
+        splice: Any = self.server._owner
+        pair, splice._pair, splice._near = (splice._pair, splice._near), None, None
+        for _ in range(3):
+            self.client_far.sendall(b"question")
+            self.assertEqual(await deferToThread(self.server_far.recv, 100), b"question")
+            self.server_far.sendall(b"answer")
+            self.assertEqual(await deferToThread(self.client_far.recv, 100), b"answer")
+        splice._pair, splice._near = pair
+        self.assertEqual((self.server.received, self.server.sent), (18, 24))
+
+    async def test_alert(self) -> None:
+        """The flow's alert is told once, when what may be sent was given to the way."""
+        flow = joins.new_flow()
+        self.joined(flow)
+        self.client_far.sendall(joins.QUERY + b"X\0\0\0\4" + joins.QUERY)
+        await until(lambda: self.subject.events, "the alert")
+        self.assertEqual(self.subject.events, [(self.client, "alerted")])
+        self.assertEqual(await deferToThread(self.server_far.recv, 100), joins.QUERY)
+        self.assertTrue(flow.client.stopped)
+
+    async def test_write_while_joined(self) -> None:
+        """What was written into a join goes first, and a way is given a chunk of it at a time."""
+        self.joined()
+        self.server.write(bytes(8 * MEGABYTE))
+        self.assertGreaterEqual(self.server.pending, 8 * MEGABYTE - CHUNK)
+        self.client_far.sendall(b"behind")
+        self.client_far.shutdown(socket.SHUT_WR)
+        self.subject.on_finished = lambda end: self.server.close()
+        data = await deferToThread(read_all, self.server_far)
+        self.assertEqual((len(data), data[-6:]), (8 * MEGABYTE + 6, b"behind"))
 
 
 class SpliceTests(SpliceCase):
