@@ -1,9 +1,5 @@
 """
 The straight way out: TCP and UNIX sockets of this machine.
-
-Of a name's addresses the next is tried when the one before has failed, or has
-not answered for a quarter of a second; the first that connects is taken
-(RFC 8305, "Happy Eyeballs", sections 4 and 5).
 """
 
 from __future__ import annotations
@@ -11,7 +7,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from itertools import chain, zip_longest
+from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import (
@@ -20,7 +16,6 @@ from twisted.internet.endpoints import (
     UNIXClientEndpoint,
 )
 from twisted.internet.interfaces import (
-    IDelayedCall,
     IProtocol,
     IProtocolFactory,
     IReactorCore,
@@ -32,19 +27,16 @@ from twisted.internet.interfaces import (
     ISystemHandle,
     ITCPTransport,
 )
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from proxyd.dial.failures import summed_up, translated
-from proxyd.dial.sockets import SocketRace
+from proxyd.dial import sockets
+from proxyd.dial.failures import translated
+from proxyd.dial.race import Race
 from proxyd.errors import DialError, DialFailure
 from proxyd.interfaces import IDialer, ISocketEndpoint
 from proxyd.net.link import Link
 from proxyd.net.resolver import Address, Resolver
 from proxyd.target import Principal, Target
-
-STAGGER = 0.25
-"""Seconds between the starts of two attempts (RFC 8305, section 5)."""
 
 KEEPALIVE = (
     # A peer that is gone without a word is noticed after two minutes, not two hours.
@@ -140,15 +132,20 @@ class _Endpoint:
         addresses = self._addresses
         if addresses is None:
             addresses = await self._resolver.resolve(target.host, target.port)
-        race = _Race(self._reactor, factory, interleaved(addresses), self._timeout)
         try:
-            protocol = await race.run()
+            protocol = await Race(self._reactor, addresses, partial(self._attempt, factory)).run()
         except DialError as problem:
             if str(target) in problem.detail:
                 raise
             raise DialError(problem.failure, f"{target}: {problem.detail}") from problem
         tune(protocol)
         return protocol
+
+    def _attempt(self, factory: IProtocolFactory, address: Address) -> Deferred[IProtocol]:
+        of_family = TCP6ClientEndpoint if address.family == socket.AF_INET6 else TCP4ClientEndpoint
+        endpoint = of_family(self._reactor, address.host, address.port, self._timeout)
+        attempt: Deferred[IProtocol] = endpoint.connect(factory)
+        return attempt
 
 
 @implementer(ISocketEndpoint)
@@ -157,93 +154,13 @@ class _TcpEndpoint(_Endpoint):
 
     def connect_socket(self, link: Link) -> Deferred[socket.socket]:
         """See L{ISocketEndpoint}."""
+
+        def race(addresses: Sequence[Address]) -> Deferred[socket.socket]:
+            return Race(link.clock, addresses, partial(sockets.connect, link)).run()
+
         if self._addresses is not None:
-            return SocketRace(link, self._addresses, STAGGER).run()
-        looking = self._resolver.resolve(self._target.host, self._target.port)
-        return looking.addCallback(
-            lambda found: SocketRace(link, interleaved(found), STAGGER).run()
-        )
-
-
-class _Race:
-    """Attempts at several addresses, of which the first to connect wins."""
-
-    def __init__(
-        self,
-        reactor: IReactor,
-        factory: IProtocolFactory,
-        addresses: Sequence[Address],
-        timeout: float,
-    ) -> None:
-        self._reactor = reactor
-        self._factory = factory
-        self._addresses = list(addresses)
-        self._timeout = timeout
-        self._attempts: list[Deferred[IProtocol]] = []
-        self._problems: list[DialError] = []
-        self._next: IDelayedCall | None = None
-        self._outcome: Deferred[IProtocol] = Deferred(lambda _: self._end())
-
-    def run(self) -> Deferred[IProtocol]:
-        """Begin. Fails with DialError when all have failed; cancelling ends all."""
-        self._try_next()
-        return self._outcome
-
-    def _try_next(self) -> None:
-        if self._next is not None and self._next.active():
-            self._next.cancel()
-        self._next = None
-        if not self._addresses:
-            if not self._attempts:
-                self._outcome.errback(summed_up(self._problems))
-            return
-        address = self._addresses.pop(0)
-        if self._addresses:
-            self._next = self._reactor.callLater(STAGGER, self._try_next)
-        of_family = TCP6ClientEndpoint if address.family == socket.AF_INET6 else TCP4ClientEndpoint
-        endpoint = of_family(self._reactor, address.host, address.port, self._timeout)
-        attempt = endpoint.connect(self._factory)
-        self._attempts.append(attempt)
-        attempt.addCallbacks(
-            self._won,
-            self._lost,
-            callbackArgs=(attempt,),
-            errbackArgs=(attempt, Target(address.host, address.port)),
-        )
-
-    def _won(self, protocol: IProtocol, attempt: Deferred[IProtocol]) -> None:
-        self._attempts.remove(attempt)
-        self._end()
-        self._outcome.callback(protocol)
-
-    def _lost(self, failure: Failure, attempt: Deferred[IProtocol], target: Target) -> None:
-        if attempt not in self._attempts:
-            return  # the race is over: this is what became of our cancel
-        self._attempts.remove(attempt)
-        self._problems.append(translated(failure.value, str(target)))
-        self._try_next()
-
-    def _end(self) -> None:
-        """Give up whatever still runs."""
-        self._addresses.clear()
-        if self._next is not None and self._next.active():
-            self._next.cancel()
-        running, self._attempts = self._attempts, []
-        for attempt in running:
-            attempt.cancel()
-
-
-def interleaved(addresses: Sequence[Address]) -> list[Address]:
-    """
-    The addresses, the families taking turns (RFC 8305, section 4).
-
-    So one family that goes nowhere costs one stagger and not all of them. The
-    first address stays the first.
-    """
-    first = [address for address in addresses if address.family == addresses[0].family]
-    other = [address for address in addresses if address.family != addresses[0].family]
-    pairs = chain.from_iterable(zip_longest(first, other))
-    return [address for address in pairs if address is not None]
+            return race(self._addresses)
+        return self._resolver.resolve(self._target.host, self._target.port).addCallback(race)
 
 
 def tune(protocol: IProtocol) -> None:

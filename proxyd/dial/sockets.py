@@ -9,92 +9,52 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.defer import Deferred, fail
 
-from proxyd.dial.failures import summed_up, translated
-from proxyd.errors import DialError
 from proxyd.net.link import Link
 from proxyd.net.listening import set_options
 from proxyd.net.resolver import Address
-from proxyd.target import Target
 
 
-class SocketRace:
+def connect(link: Link, address: Address) -> Deferred[socket.socket]:
     """
-    Attempts at several addresses, of which the first to connect wins.
+    Connect a socket.
 
-    There is no deadline in here: callers C{addTimeout}.
+    There is no deadline in here. Cancelled, it leaves nothing behind.
+
+    @return: fires with a non-blocking socket that has our options, and that
+        the link has forgotten; fails with C{OSError}
     """
+    try:
+        sock = socket.socket(address.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        return fail(error)
+    set_options(sock)
+    host, _, zone = address.host.partition("%")
+    place = (host, address.port, 0, _zone(zone)) if zone else (host, address.port)
+    number = sock.connect_ex(place)
+    if number not in (0, errno.EINPROGRESS):
+        sock.close()
+        return fail(OSError(number, ""))
 
-    def __init__(self, link: Link, addresses: Sequence[Address], stagger: float) -> None:
-        """@param stagger: seconds between the starts of two attempts"""
-        self._link = link
-        self._addresses = list(addresses)
-        self._stagger = stagger
-        self._trying: dict[socket.socket, Address] = {}
-        self._problems: list[DialError] = []
-        self._next: IDelayedCall | None = None
-        self._outcome: Deferred[socket.socket] = Deferred(lambda _: self._end())
+    def give_up(_: object) -> None:
+        link.await_no_more(sock)
+        sock.close()
 
-    def run(self) -> Deferred[socket.socket]:
-        """Begin. Fails with DialError when all have failed; cancelling ends all."""
-        self._try_next()
-        return self._outcome
+    connecting: Deferred[socket.socket] = Deferred(give_up)
+    link.await_connected(sock, lambda sock: _answered(sock, connecting))
+    return connecting
 
-    def _try_next(self) -> None:
-        if self._next is not None and self._next.active():
-            self._next.cancel()
-        self._next = None
-        if not self._addresses:
-            if not self._trying:
-                self._outcome.errback(summed_up(self._problems))
-            return
-        address = self._addresses.pop(0)
-        if self._addresses:
-            self._next = self._link.clock.callLater(self._stagger, self._try_next)
-        try:
-            sock = socket.socket(address.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        except OSError as error:
-            self._lost(error, address)
-            return
-        set_options(sock)
-        host, _, zone = address.host.partition("%")
-        place = (host, address.port, 0, _zone(zone)) if zone else (host, address.port)
-        number = sock.connect_ex(place)
-        if number not in (0, errno.EINPROGRESS):
-            sock.close()
-            self._lost(OSError(number, ""), address)
-            return
-        self._trying[sock] = address
-        self._link.await_connected(sock, self._connected)
 
-    def _connected(self, sock: socket.socket) -> None:
-        """The kernel has an answer."""
-        address = self._trying.pop(sock)
-        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number:
-            sock.close()
-            self._lost(OSError(number, ""), address)
-            return
-        self._end()
-        self._outcome.callback(sock)
-
-    def _lost(self, error: OSError, address: Address) -> None:
-        self._problems.append(translated(error, str(Target(address.host, address.port))))
-        self._try_next()
-
-    def _end(self) -> None:
-        """Give up whatever still runs."""
-        self._addresses.clear()
-        if self._next is not None and self._next.active():
-            self._next.cancel()
-        running, self._trying = self._trying, {}
-        for sock in running:
-            self._link.await_no_more(sock)
-            sock.close()
+def _answered(sock: socket.socket, connecting: Deferred[socket.socket]) -> None:
+    """The kernel has an answer."""
+    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if number:
+        sock.close()
+        connecting.errback(OSError(number, ""))
+    else:
+        connecting.callback(sock)
 
 
 def _zone(text: str) -> int:

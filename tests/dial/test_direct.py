@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
-from proxyd.dial.direct import DirectDialer, interleaved
+from proxyd.dial.direct import DirectDialer
 from proxyd.dial.failures import summed_up, translated
 from proxyd.errors import DialError, DialFailure
 from proxyd.interfaces import IDialer
@@ -135,15 +135,6 @@ class RaceTests(SynchronousTestCase):
         self.successResultOf(dialling)
         self.assert_nothing_left()
         self.assertEqual(self.stopped(), [True, False, True])
-
-    def test_families_take_turns(self) -> None:
-        """A family that goes nowhere costs one turn."""
-        six = [Address(SIX, f"2001:db8::{n}", 1) for n in range(3)]
-        four = [Address(FOUR, f"192.0.2.{n}", 1) for n in range(2)]
-        expected = [six[0], four[0], six[1], four[1], six[2]]
-        self.assertEqual(interleaved([*six, *four]), expected)
-        self.assertEqual(interleaved(four), four)
-        self.assertEqual(interleaved([]), [])
 
     def test_all_fail(self) -> None:
         """When all fail, all is told, and the failure is the most telling one."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from proxyd.dial.sockets import SocketRace
+from proxyd.dial.race import Race
+from proxyd.dial.sockets import connect
 from proxyd.errors import DialError, DialFailure
 from proxyd.net.resolver import Address
 from tests.net.peers import LinkCase, until
@@ -16,15 +18,15 @@ from tests.socks.scene import free_port
 FOUR = socket.AF_INET
 
 
-class RaceTests(LinkCase):
-    """The first address that answers is taken."""
+class ConnectTests(LinkCase):
+    """Sockets that race: the first address that answers is taken."""
 
     def race(self, *places: tuple[str, int], stagger: float = 20.0) -> Deferred[socket.socket]:
         """Dial these addresses."""
         addresses: Sequence[Address] = [
             Address(socket.AF_INET6 if ":" in host else FOUR, host, port) for host, port in places
         ]
-        return SocketRace(self.link, addresses, stagger).run()
+        return Race(self.link.clock, addresses, partial(connect, self.link), stagger).run()
 
     def listening(self) -> socket.socket:
         """Somebody who is there."""
