@@ -14,8 +14,9 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from proxyd.agents.allow import AllowList
+from proxyd.agents.failures import CODES
 from proxyd.agents.relay import Relay, StreamSide, TcpSide
-from proxyd.agents.session import CODES, AgentSession
+from proxyd.agents.session import AgentSession
 from proxyd.errors import DialError, DialFailure
 from proxyd.net.resolver import Address, Resolver
 from proxyd.rules.hosts import plain

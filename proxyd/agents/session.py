@@ -17,6 +17,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from proxyd.agents.failures import FAILURES
 from proxyd.agents.sockets import Wire
 from proxyd.agents.stream import AgentStream
 from proxyd.errors import DialError, DialFailure, ProtocolError
@@ -27,20 +28,6 @@ from proxyd.wire.agent.json_session import JsonSession
 from proxyd.wire.agent.mux import Mux
 
 _log = Logger()
-
-FAILURES = {
-    Code.REFUSED: DialFailure.REFUSED,
-    Code.UNREACHABLE: DialFailure.UNREACHABLE,
-    Code.TIMEOUT: DialFailure.TIMEOUT,
-    Code.NAME: DialFailure.NAME,
-    Code.DENIED: DialFailure.DENIED,
-    Code.GONE: DialFailure.LOST,
-}
-"""What a failed opening is called by a dialer; any other code is BROKEN."""
-
-CODES = {failure: code for code, failure in FAILURES.items()}
-"""The way back, for the agent's own dialling."""
-
 
 MESSAGE = 4 * LONGEST
 """About how long a message of ours gets, where so much waits: each costs its own calls."""
@@ -57,6 +44,7 @@ class AgentSession:
     @ivar has_credit: whether the far side can be held back stream by stream
     @ivar received: bytes of messages that came
     @ivar sent: bytes of messages that went
+    @ivar held: bytes that came and wait for the readers of all streams
     @ivar lost_because: why it is over; empty while it is not
     """
 
@@ -79,6 +67,7 @@ class AgentSession:
         self.has_credit = isinstance(machine, Mux)
         self.received = 0
         self.sent = 0
+        self.held = 0
         self.lost_because = ""
         self._wire = wire
         self._clock = clock
@@ -302,6 +291,8 @@ class AgentSession:
                 stream = self._streams.get(event.stream)
                 if stream is not None:
                     stream.data_received(event.data)
+                    if self.held > self.machine.limits.held:
+                        self._make_room()
                 else:
                     self._unread(event)
             else:
@@ -326,6 +317,16 @@ class AgentSession:
             sent = True
             self.sent += size
         return sent
+
+    def _make_room(self) -> None:
+        """Reset those whose readers left the most, until a quarter of the room is free."""
+        room = self.machine.limits.held * 3 // 4
+        slowest = sorted(self._streams.values(), key=lambda one: one.held, reverse=True)
+        for count, stream in enumerate(slowest):
+            if self.held <= room:
+                _log.warn("too much waited to be read: {count} connections reset", count=count)
+                break
+            stream.give_up(Code.SLOW, "the reader is too slow, and too much waits for all")
 
     def _unread(self, event: told.Data) -> None:
         """Data of a stream that was closed here: as for TCP, whoever sends it is told so."""

@@ -2,9 +2,11 @@
 A stream of an agent's session as a transport: what a protocol has for its C{transport}.
 
 What comes in while our reader pauses is kept, and the far side is given no new
-credit: so no more than one window is ever kept. What is written beyond the far
-side's credit waits in the session's machine, and the writer is paused. An agent
-that speaks JSON has no credit: a reader who is stuck for L{STUCK} bytes is reset.
+credit: so no more than one window is ever kept, what the reader took and paused
+upon included. What is written beyond the far side's credit waits in the session's
+machine, and the writer is paused. An agent that speaks JSON has no credit: a
+reader who is stuck for L{STUCK} bytes is reset. What all streams of a session keep
+together has its own limit: C{held} of L{Limits<proxyd.wire.agent.stream.Limits>}.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ class AgentStream:
     @ivar target: where it leads
     @ivar received: bytes that came from the far side
     @ivar sent: bytes that were written to it
+    @ivar held: bytes that came and wait for the reader, or for whoever it gave them to
     @ivar portion: bytes that its reader is given at a time at most
     """
 
@@ -60,8 +63,9 @@ class AgentStream:
         self._session = session
         self._protocol: IProtocol | None = None
         self._over = False
-        self._held: deque[bytes] = deque()
-        self._held_size = 0
+        self.held = 0
+        self._waiting: deque[bytes] = deque()
+        self._taken = 0  # of what is held: the reader has it
         self._paused = False
         self._delivering = False
         self._far_ended = False
@@ -89,21 +93,28 @@ class AgentStream:
         self.received += len(data)
         if self._over:
             return
+        self.held += len(data)
+        self._session.held += len(data)
         protocol = self._protocol
-        waits = self._paused or self._held or self._delivering or len(data) > self.portion
-        if waits or protocol is None:
-            self._hold(data)
-            self._deliver()
-            if not self._session.has_credit and self._held_size > STUCK:
-                self.give_up(Code.SLOW, "the reader is too slow")
+        waits = self._paused or self._waiting or self._delivering or len(data) > self.portion
+        if not waits and protocol is not None:
+            self._taken += len(data)
+            protocol.dataReceived(data)
+            self._settle()
             return
-        protocol.dataReceived(data)
-        self._session.consumed(self.number, len(data))
-
-    def _hold(self, data: bytes) -> None:
         step = self.portion
-        self._held.extend(data[at : at + step] for at in range(0, len(data), step))
-        self._held_size += len(data)
+        self._waiting.extend(data[at : at + step] for at in range(0, len(data), step))
+        self._deliver()
+        if not self._session.has_credit and self.held > STUCK:
+            self.give_up(Code.SLOW, "the reader is too slow")
+
+    def _settle(self) -> None:
+        """What the reader has taken has gone on, unless it pauses."""
+        if self._taken and not self._paused:
+            count, self._taken = self._taken, 0
+            self.held -= count
+            self._session.held -= count
+            self._session.consumed(self.number, count)
 
     def end_received(self) -> None:
         """The far side sends no more."""
@@ -147,6 +158,7 @@ class AgentStream:
     def resumeProducing(self) -> None:
         """Hand on what is held, and then what comes."""
         self._paused = False
+        self._settle()
         self._deliver()
 
     def stopProducing(self) -> None:
@@ -160,14 +172,14 @@ class AgentStream:
             return
         self._delivering = True
         try:
-            while self._held and not self._paused and not self._over:
-                data = self._held.popleft()
-                self._held_size -= len(data)
+            while self._waiting and not self._paused and not self._over:
+                data = self._waiting.popleft()
+                self._taken += len(data)
                 protocol.dataReceived(data)
-                self._session.consumed(self.number, len(data))
+                self._settle()
         finally:
             self._delivering = False
-        if self._over or self._held or self._paused:
+        if self._over or self._waiting or self._paused:
             return
         if self._far_ended and not self._told_end:
             self._told_end = True
@@ -256,8 +268,9 @@ class AgentStream:
             return
         self._over = True
         self._session.left(self)
-        self._held.clear()
-        self._held_size = 0
+        self._waiting.clear()
+        self._session.held -= self.held
+        self.held = self._taken = 0
         producer, self._producer = self._producer, None
         protocol, self._protocol = self._protocol, None
 

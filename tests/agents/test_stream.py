@@ -19,6 +19,7 @@ class Session:
         self.has_credit = has_credit
         self.resets: list[Code] = []
         self.taken = 0
+        self.held = 0
         self.soon: list[Any] = []
 
     def consumed(self, number: int, count: int) -> None:
@@ -82,8 +83,11 @@ class StuckTests(SynchronousTestCase):
 
             party.dataReceived = take
             stream.data_received(b"x" * 2500)
-            self.assertEqual((sizes, session.taken), ([1000], 1000))
+            self.assertEqual((sizes, session.taken), ([1000], 0))
+            stream.resumeProducing()
+            self.assertEqual((sizes, session.taken), ([1000, 1000], 1000))
             stream.data_received(b"y")
-            for _ in range(4):
+            for _ in range(3):
                 stream.resumeProducing()
             self.assertEqual((sizes, session.taken), ([1000, 1000, 500, 1], 2501))
+            self.assertEqual((stream.held, session.held), (0, 0))

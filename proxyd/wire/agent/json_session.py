@@ -72,7 +72,7 @@ class JsonSession:
 
     def __init__(self, limits: Limits = USUAL, confirms: bool = False) -> None:
         """@param confirms: the agent is known to say C{proxy_connected}"""
-        self._limits = limits
+        self.limits = limits
         self._streams: dict[int, _Stream] = {}
         self._by_user: dict[str, int] = {}
         self._next = 2
@@ -91,7 +91,7 @@ class JsonSession:
     @property
     def full(self) -> bool:
         """Whether no more can be opened now."""
-        return len(self._streams) >= self._limits.streams
+        return len(self._streams) >= self.limits.streams
 
     @property
     def pending(self) -> bool:

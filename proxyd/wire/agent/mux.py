@@ -31,6 +31,7 @@ class Mux:
     After each call look whether L{pending} and send what L{next_message} gives,
     as fast as the WebSocket takes it; then handle L{take_events}.
 
+    @ivar limits: what the session may cost
     @ivar streams_open: how many streams there are
     @ivar round_trip: seconds that the last ping took; 0: not known yet
     """
@@ -38,7 +39,7 @@ class Mux:
     def __init__(self, *, opener: bool, limits: Limits = USUAL) -> None:
         """@param opener: this side opens streams (the server); the other one accepts them"""
         self._opener = opener
-        self._limits = limits
+        self.limits = limits
         self._streams: dict[int, Stream] = {}
         self._next = 2 if opener else 1
         self._last_taken = 0
@@ -60,7 +61,7 @@ class Mux:
     @property
     def full(self) -> bool:
         """Whether no more can be opened now."""
-        limits = self._limits
+        limits = self.limits
         return len(self._streams) >= limits.streams or self._unanswered >= limits.opening
 
     @property
@@ -153,7 +154,7 @@ class Mux:
         grant = stream.consumed
         if now - stream.since < self.round_trip / 2:
             # The window was the limit, not the reader.
-            limits = self._limits
+            limits = self.limits
             more = min(
                 stream.window, limits.most_window - stream.window, limits.budget - self._windows
             )
@@ -290,7 +291,7 @@ class Mux:
         if number % 2 or number <= self._last_taken:
             raise ProtocolError("a stream id that can't be new")
         self._last_taken = number
-        if len(self._streams) >= self._limits.streams:
+        if len(self._streams) >= self.limits.streams:
             reason = frames.reason_payload(Code.LIMIT, "too many streams")
             self._outbox.say(frame(Kind.OPEN_FAIL, number, reason))
             return
@@ -336,7 +337,7 @@ class Mux:
     # The table of streams
 
     def _made(self, number: int, credit: int, now: float) -> Stream:
-        limits = self._limits
+        limits = self.limits
         roomy = self._windows + limits.window <= limits.budget
         stream = Stream(number, limits.window if roomy else LEAST_WINDOW, credit, now)
         self._windows += stream.window

@@ -27,6 +27,9 @@ class Limits:
     @param window: bytes that a new stream may send before they are consumed
     @param most_window: to which that may grow where the way is long
     @param budget: bytes of all windows together, beyond which none grows
+    @param held: bytes of all streams together that came and wait for their readers; beyond
+        it those who left the most are reset: a peer that keeps to its credit does not get
+        there with fewer than a thousand readers who all take nothing
     @param streams: open at a time
     @param opening: of those we asked for, not yet answered
     """
@@ -34,6 +37,7 @@ class Limits:
     window: int = 1024 * 1024
     most_window: int = 8 * 1024 * 1024
     budget: int = 64 * 1024 * 1024
+    held: int = 128 * 1024 * 1024
     streams: int = 20_000
     opening: int = 1_000
 
