@@ -22,11 +22,12 @@ from tests.support.blackbox import (
     shared_daemon,
 )
 from tests.support.database import DATABASE, OPEN_SERVICE, Database, shared_database
+from tests.support.seeds import SOAK
 from tests.support.trace import Case, Delivery, Errors, Step, forgiving, played
 from tests.support.wireclient import WireClient
 
 POOL = 5
-EXAMPLES = 50
+EXAMPLES = 10_000 if SOAK else 100
 SECONDS = 20.0
 
 
@@ -171,7 +172,7 @@ MESSAGES = st.one_of(
 class RandomTests(DifferentialTestCase):
     """Any sequence of good messages, however TCP cuts it."""
 
-    deadline = 120.0
+    deadline = 1800.0 if SOAK else 120.0
 
     @settings(
         max_examples=EXAMPLES,

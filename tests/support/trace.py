@@ -159,13 +159,17 @@ def _say_all(
             continue
         ended = _listen(client, step.until, case, heard)
     if not ended:
-        client.send(pgbytes.query(f"SELECT '{LAST_WORD}'"))
+        # In a transaction that has failed nothing else would be answered by it.
+        client.send(pgbytes.query(f"ROLLBACK; SELECT '{LAST_WORD}'"))
         while not ended and not (heard and LAST_WORD in heard[-1]):
             ended = _listen(client, " ", case, heard)
         if not ended:
             _listen(client, "CZ", case, heard)
             client.send(pgbytes.TERMINATE)
-            heard.append("end" if not client.read_to_end() else "more after Terminate")
+            rest = [told(message, case.errors) for message in client.read_to_end()]
+            # Who pipelines leaves no pause in which proxyd could put its name back before this.
+            late = [line for line in rest if line.startswith(OWN_NAME)]
+            heard += [*late, "end" if late == rest else "more after Terminate"]
 
 
 def _listen(client: WireClient, until: str, case: Case, heard: list[str]) -> bool:
