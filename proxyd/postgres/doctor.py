@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from proxyd.config.aws import TOKEN_LIFE
@@ -24,13 +25,19 @@ from proxyd.target import Finding, Principal
 from proxyd.wire.pg import messages
 
 _HERE = Principal("", "doctor")
+_AT_A_TIME = 20
+"""Connections that are examined side by side."""
+
 _SLACK = 30.0
 """Seconds by which a connection may be late to be renewed before it is a finding."""
 
 _USUAL_DATABASE = "postgres"
 
 # The statements that the doctor asks; each gives one row of texts.
-_WHO = "SELECT current_user, extract(epoch from clock_timestamp())"
+_WHO = (
+    "SELECT current_user, to_char(clock_timestamp() AT TIME ZONE 'UTC', "
+    '\'YYYY-MM-DD"T"HH24:MI:SS"Z"\')'
+)
 _GRANT = (
     "SELECT CASE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'rds_iam') "
     "THEN 'none' ELSE pg_catalog.pg_has_role(current_user, 'rds_iam', 'member')::text END"
@@ -68,16 +75,23 @@ class Doctor:
 
         @param name: only this connection; None: all
         """
-        found: list[tuple[str, Finding]] = []
         served = self._pools.served
         if name is not None and name not in served:
             return [(name, Finding("connection", False, "there is none of this name"))]
-        for one in served if name is None else [name]:
-            server, account = served[one]
-            pools = [pool for pool in self._pools if pool.settings.name == one]
-            patient = Patient(server, account, pools)
-            found += [(one, finding) for finding in await examine(patient, self._clock)]
-        return found
+        # Where a network is down, one after the other would take longer than anybody waits.
+        few = DeferredSemaphore(_AT_A_TIME)
+        names = list(served) if name is None else [name]
+        results = await gatherResults([few.run(self._examined, one) for one in names])
+        pairs = zip(names, results, strict=True)
+        return [(one, finding) for one, found in pairs for finding in found]
+
+    def _examined(self, name: str) -> Deferred[list[Finding]]:
+        served = self._pools.served.get(name)
+        if served is None:  # it was taken away meanwhile
+            return succeed([])
+        pools = [pool for pool in self._pools if pool.settings.name == name]
+        patient = Patient(*served, pools)
+        return Deferred.fromCoroutine(examine(patient, self._clock))
 
 
 async def examine(patient: Patient, clock: IReactorTime) -> list[Finding]:
@@ -125,6 +139,8 @@ async def _logged_in(patient: Patient) -> list[Finding]:
         server = await patient.server.login(patient.account, database, {}, _HERE)
     except Refused as error:
         remedy = "See what the server's own log says."
+        if error.error.sqlstate == "28P01":
+            remedy = "The password of this connection is not this user's: change one of the two."
         if settings.aws_iam_auth is not None:
             remedy = token_refused(error.error).hint
         return [Finding("login", False, f"the server refuses it: {error}", remedy)]
@@ -150,21 +166,34 @@ async def _inside(server: ServerConnection, lifetime: float, patient: Patient) -
     if patient.server.connection.aws_iam_auth is not None:
         findings.append(_granted((await _row(server, _GRANT))[0], user))
     number, oldest = await _row(server, _OLD.format(seconds=lifetime + _SLACK))
-    if number == "0":
-        findings.append(
-            Finding("idle connections", True, f"none of {user} is older than {lifetime:g} s")
+    leased = sum(pool.leased_over_lifetime for pool in patient.pools)
+    return [*findings, idle_finding(user, lifetime, int(number), int(oldest), leased)]
+
+
+def idle_finding(user: str, lifetime: float, number: int, oldest: int, leased: int) -> Finding:
+    """
+    What it means that so many idle connections are older than any may be.
+
+    @param number: as the server sees it: also of clients who do nothing
+    @param leased: that clients have: they are not cut for their age
+    """
+    if not number:
+        return Finding("idle connections", True, f"none of {user} is older than {lifetime:g} s")
+    if number <= leased:
+        return Finding(
+            "idle connections",
+            True,
+            f"{number} of {user} are older than {lifetime:g} s, and in use by clients who do "
+            "nothing now: they are not cut for their age",
         )
-    else:
-        findings.append(
-            Finding(
-                "idle connections",
-                False,
-                f"{number} of {user} are older than {lifetime:g} s, the oldest {oldest} s",
-                "If they are not another program's, ask GET /api/docker/proxy what this pool "
-                "does; POST /api/docker/proxy/restart makes it anew.",
-            )
-        )
-    return findings
+    return Finding(
+        "idle connections",
+        False,
+        f"{number} of {user} are older than {lifetime:g} s, the oldest {oldest} s; {leased} of "
+        "them are in use",
+        "If they are not another program's, ask GET /api/docker/proxy what this pool "
+        "does; POST /api/docker/proxy/restart makes it anew.",
+    )
 
 
 def _granted(answer: str, user: str) -> Finding:

@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -17,11 +18,12 @@ from proxyd.dial.direct import DirectDialer
 from proxyd.interfaces import ITokenSource
 from proxyd.net.link import Link
 from proxyd.net.resolver import Resolver
-from proxyd.postgres.doctor import Doctor, Patient, examine
+from proxyd.postgres.doctor import Doctor, Patient, examine, idle_finding
 from proxyd.postgres.pool import Pool
 from proxyd.postgres.pools import Pools
 from proxyd.postgres.server import Account, Server
 from proxyd.target import Finding, Target
+from tests.postgres.client import until
 from tests.support.database import DATABASE, SERVICE, shared_database
 
 reactor: Any = _reactor
@@ -49,6 +51,18 @@ class Source:
     def examine(self) -> Deferred[Sequence[Finding]]:
         """All is well."""
         return succeed([Finding("AWS credentials", True, "good")])
+
+
+class Silent(Factory):
+    """A server that says nothing."""
+
+    def __init__(self) -> None:
+        self.clients: list[Any] = []
+
+    def buildProtocol(self, addr: object) -> Protocol:
+        """One more client."""
+        self.clients.append(Protocol())
+        return self.clients[-1]
 
 
 class ExamineTests(TestCase):
@@ -96,7 +110,9 @@ class ExamineTests(TestCase):
                 "idle connections": True,
             },
         )
-        self.assertIn(SERVICE, found["identity"].what)
+        self.assertRegex(
+            found["identity"].what, rf"as {SERVICE}, at its \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"
+        )
 
     async def test_grant(self) -> None:
         """A user without the role rds_iam: the statement that gives it."""
@@ -121,6 +137,12 @@ class ExamineTests(TestCase):
         self.assertFalse(found["login"].good)
         self.assertIn("password authentication failed", found["login"].what)
         self.assertIn("GRANT rds_iam TO", found["login"].remedy)
+        patient = self.patient(aws_iam_auth=None)
+        for sqlstate, user, password in (("28P01", SERVICE, b"wrong"), ("28P01", "nobody", b"x")):
+            account = Account(user, password)
+            login = (await self.findings(replace(patient, account=account)))["login"]
+            self.assertIn(sqlstate, login.what)
+            self.assertIn("password of this connection", login.remedy)
 
     async def test_unreachable(self) -> None:
         """Nobody is there."""
@@ -138,6 +160,35 @@ class ExamineTests(TestCase):
         idle = found["idle connections"]
         self.assertFalse(idle.good)
         self.assertIn("restart", idle.remedy)
+
+    def test_old_but_leased(self) -> None:
+        """One that a client has is never cut for its age, however idle the client is."""
+        for number, leased, good in ((0, 0, True), (2, 2, True), (1, 2, True), (3, 2, False)):
+            finding = idle_finding("svc", 900.0, number, 2000, leased)
+            self.assertIs(finding.good, good, (number, leased))
+            self.assertEqual("in use by clients" in finding.what, bool(number and good))
+
+    async def test_side_by_side(self) -> None:
+        """Servers that don't answer are waited for together, and told of in their order."""
+        silent = Silent()
+        port = reactor.listenTCP(0, silent, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        names = [f"s{number}" for number in range(6)]
+        servers, accounts = {}, {}
+        for name in names:
+            dsn = Dsn((Target("127.0.0.1", port.getHost().port),), SERVICE, None, "disable")
+            patient = self.patient(name=name, dsn=dsn, min_idle_connections=0, aws_iam_auth=None)
+            servers[name], accounts[name] = patient.server, Account(SERVICE, b"x")
+        pools = Pools(reactor, lambda: 0.0)
+        self.addCleanup(pools.stopService)
+        pools.serve(servers, accounts)
+        examining = Deferred.fromCoroutine(Doctor(pools, reactor).examine())
+        await until(lambda: len(silent.clients) == len(names), "all logins at once")
+        for client in silent.clients:
+            client.transport.abortConnection()
+        found = await examining
+        logins = [(name, one.good) for name, one in found if one.check == "login"]
+        self.assertEqual(logins, [(name, False) for name in names])
 
     async def test_lifetimes(self) -> None:
         """A lifetime beyond a token's, and an idle time that never comes."""
