@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 
 from twisted.application.service import Service
@@ -22,6 +22,7 @@ from proxyd.config.times import STORE_ANSWER
 from proxyd.config.token_settings import STORE_POLL
 from proxyd.config.tokens import LEAST_SECRET
 from proxyd.errors import StartError
+from proxyd.figures import Figure
 from proxyd.interfaces import IStore
 from proxyd.net.certificates import state_directory
 from proxyd.net.clock import WallClock
@@ -157,6 +158,12 @@ class State(Room):
             Databases(lambda: self.registered),
             TokensResource(self.tokens, self._ground.reactor),
         )
+
+    def figures(self) -> Iterator[Figure]:
+        """Whether this node hears of what others change."""
+        if self._store.shared:
+            about = "For how long the shared store has said nothing"
+            yield Figure("state_silent_seconds", about, self._store.silent_for())
 
     def fixed(self, config: Config) -> Mapping[str, object]:
         """Where the state is kept."""

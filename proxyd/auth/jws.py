@@ -76,12 +76,15 @@ def read_token(token: bytes) -> Signed:
 
 def looks_like_token(password: bytes) -> bool:
     """
-    Whether a password is a JWT by its shape: three parts of base64url, the first a JSON object.
+    Whether a password is a JWT by its shape: parts of base64url, the first a JSON object.
 
-    Decides for C{auth: [backend, token]}: such a password never goes to a server.
+    Decides for C{auth: [backend, token]}: such a password never goes to a server. So one that
+    was pasted with blanks, written with padding, or encrypted (five parts: RFC 7516) is one,
+    too, though it is no good.
     """
-    parts = password.split(b".")
-    if len(parts) != 3 or not parts[0] or not all(_ALPHABET.issuperset(part) for part in parts):
+    parts = [part.rstrip(b"=") for part in password.strip().split(b".")]
+    whole = len(parts) in (3, 5) and all(_ALPHABET.issuperset(part) for part in parts)
+    if not whole or not parts[0]:
         return False
     padded = parts[0] + b"=" * (-len(parts[0]) % 4)
     try:

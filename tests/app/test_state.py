@@ -150,3 +150,11 @@ class StateTests(DaemonTestCase):
         error = self.assertRaises(StartError, daemon.startService)
         self.assertIn(str(path), str(error))
         self.assertEqual(path.read_bytes(), b"precious" * 100)
+
+    def test_figures(self) -> None:
+        """A store that nodes share tells for how long it has said nothing; another has none."""
+        daemon = self.serving(configuration(shop()))
+        self.assertEqual(list(daemon.state.figures()), [])
+        shared = StateSection("postgresql://u@192.0.2.1/db", Secret("k" * 32))
+        (figure,) = self.built(configuration(shop(), state=shared)).state.figures()
+        self.assertEqual((figure.name, figure.value), ("state_silent_seconds", float("inf")))

@@ -93,5 +93,21 @@ class ShapeTests(SynchronousTestCase):
         """Three parts of base64url, the first a JSON object: also where the rest is nonsense."""
         for token in (a_token({"alg": "none"}), part({"alg": "x"}) + b"..", part({}) + b".a.b"):
             self.assertTrue(looks_like_token(token), token)
-        for password in (b"", b"hunter2", b"a.b.c", b"a.b", part({}) + b".$.x", b"....", b"ey.a.b"):
+        good = a_token({"alg": "HS256"}, {"exp": 5})
+        encrypted = part({"alg": "dir"}) + b"..AA.AA.AA"
+        for token in (good + b" ", b"\t" + good, good + b"\r\n", good + b"==", encrypted):
+            self.assertTrue(looks_like_token(token), token)
+            self.assertRaises(TokenRefused, read_token, token)
+        for password in (
+            b"",
+            b"hunter2",
+            b"a.b.c",
+            b"a.b",
+            part({}) + b".$.x",
+            b"....",
+            b"ey.a.b",
+            b"  ",
+            b"a b.c.d",
+            b"=.=.=",
+        ):
             self.assertFalse(looks_like_token(password), password)
