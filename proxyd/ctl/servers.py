@@ -66,7 +66,7 @@ async def look_around(reactor: Any, config: Config) -> list[Seen]:
     direct = DirectDialer(reactor, resolver, LONGEST_DIAL)
     ways: Any = {name: _Closed(name) for name in config.upstreams}
     router = Router(Rules(config.routes, config.default), ways, direct, resolver, reactor)
-    resolver.startService()  # type: ignore[no-untyped-call]
+    resolver.startService()
     threads = Threads(reactor, "aws", 1)
     threads.startService()  # type: ignore[no-untyped-call]
     link.start()

@@ -12,15 +12,18 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
-from queue import SimpleQueue
-from threading import Thread
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.python.failure import Failure
 
 from proxyd.errors import DialError, DialFailure
+from proxyd.net.threads import Overloaded, Threads
+
+MOST_ASKED = 10_000
+"""Names that may be asked for at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +83,25 @@ class Resolver(Service):
     @param reactor: where answers come back
     @param threads: the most look-ups at a time; the rest wait in order
     @param look_up: the blocking look-up
+    @param most: names that may be asked for at a time; one more fails
     """
 
     name = "resolver"
 
     def __init__(
-        self, reactor: IReactorFromThreads, threads: int = 8, look_up: LookUp = system_look_up
+        self,
+        reactor: IReactorFromThreads,
+        threads: int = 8,
+        look_up: LookUp = system_look_up,
+        most: int = MOST_ASKED,
     ) -> None:
-        self._reactor = reactor
-        self._most = threads
+        self._threads = Threads(reactor, self.name, threads, most)
         self._look_up = look_up
-        self._wanted: SimpleQueue[_Question | None] = SimpleQueue()
-        self._unanswered: dict[_Question, None] = {}
-        self._threads = 0
+
+    def startService(self) -> None:
+        """Take questions."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._threads.startService()  # type: ignore[no-untyped-call]
 
     def stopService(self) -> None:
         """
@@ -102,13 +111,7 @@ class Resolver(Service):
         nothing waits for it.
         """
         self.running = 0
-        for question in list(self._unanswered):
-            self._settle(question, _refusal(question.host, "the resolver is stopped"))
-        for _ in range(self._threads):
-            self._wanted.put(None)
-        # A thread that hangs takes its None from the old queue, whatever is asked after a restart.
-        self._wanted = SimpleQueue()
-        self._threads = 0
+        self._threads.stopService()
 
     def resolve(self, host: str, port: int) -> Deferred[list[Address]]:
         """
@@ -120,68 +123,32 @@ class Resolver(Service):
         address = literal(host, port)
         if address is not None:
             return succeed([address])
-        if not host or not self.running:
-            why = "the resolver is stopped" if host else "no host is named"
-            return fail(DialError(DialFailure.NAME, f"{host}: {why}" if host else why))
-        question = _Question(host, port)
-        question.answer = Deferred(lambda _: self._forget(question))
-        self._unanswered[question] = None
-        if self._threads < min(self._most, len(self._unanswered)):
-            self._threads += 1
-            # A daemon: a look-up that hangs must not hold up the end of the process.
-            Thread(
-                target=self._work,
-                args=(self._wanted,),
-                name=f"resolver-{self._threads}",
-                daemon=True,
-            ).start()
-        self._wanted.put(question)
-        return question.answer
+        if not host:
+            return fail(DialError(DialFailure.NAME, "no host is named"))
+        looking = self._threads.run(self._look_up, host, port)
+        return looking.addCallbacks(
+            _found, self._not_found, callbackArgs=(host,), errbackArgs=(host,)
+        )
 
-    def _forget(self, question: _Question) -> None:
-        question.given_up = True
-        self._unanswered.pop(question, None)
-
-    def _work(self, wanted: SimpleQueue[_Question | None]) -> None:
-        """A thread's life: one question after the other, until it gets None."""
-        while (question := wanted.get()) is not None:
-            if question.given_up:
-                continue
-            outcome: list[Address] | DialError
-            try:
-                outcome = list(self._look_up(question.host, question.port))
-            except OSError as error:
-                outcome = _refusal(question.host, error.strerror or type(error).__name__)
-            except ValueError:  # also UnicodeError, of the IDNA encoding
-                outcome = _refusal(question.host, "not a host name")
-            except Exception as error:
-                # A thread that died here would leave its question open for ever.
-                outcome = _refusal(question.host, f"look-up failed ({type(error).__name__})")
-            self._reactor.callFromThread(self._settle, question, outcome)
-
-    def _settle(self, question: _Question, outcome: list[Address] | DialError) -> None:
-        if question not in self._unanswered:
-            return
-        self._forget(question)
-        if isinstance(outcome, DialError):
-            question.answer.errback(outcome)
-        elif not outcome:
-            question.answer.errback(_refusal(question.host, "has no IPv4 or IPv6 address"))
+    def _not_found(self, failure: Failure, host: str) -> list[Address]:
+        problem = failure.value
+        if isinstance(problem, CancelledError):
+            raise problem
+        if isinstance(problem, Overloaded):
+            why = "too many names are asked for" if self.running else "the resolver is stopped"
+        elif isinstance(problem, OSError):
+            why = problem.strerror or type(problem).__name__
+        elif isinstance(problem, ValueError):  # also UnicodeError, of the IDNA encoding
+            why = "not a host name"
         else:
-            question.answer.callback(outcome)
+            why = f"look-up failed ({type(problem).__name__})"
+        raise _refusal(host, why)
 
 
-class _Question:
-    """A look-up somebody waits for."""
-
-    __slots__ = ("answer", "given_up", "host", "port")
-
-    answer: Deferred[list[Address]]
-
-    def __init__(self, host: str, port: int) -> None:
-        self.host = host
-        self.port = port
-        self.given_up = False
+def _found(addresses: Sequence[Address], host: str) -> list[Address]:
+    if not addresses:
+        raise _refusal(host, "has no IPv4 or IPv6 address")
+    return list(addresses)
 
 
 def _refusal(host: str, why: str) -> DialError:

@@ -168,6 +168,17 @@ class ResolverTests(TestCase):
         names.go.set()
         self.assertEqual(await two, ANSWER)
 
+    async def test_too_many(self) -> None:
+        """There is a bound to what waits; beyond it a name is refused at once."""
+        names = self.names()
+        names.begun = {"one": Deferred()}
+        resolver = self.resolver(threads=1, look_up=names.look_up, most=2)
+        looking = [resolver.resolve("one", 1), resolver.resolve("two", 1)]
+        await names.begun["one"]
+        await self.assert_no_name(resolver.resolve("three", 1), "too many names")
+        names.go.set()
+        self.assertEqual(await gatherResults(looking), [ANSWER] * 2)
+
     def test_system_order(self) -> None:
         """The system's look-up gives each address once."""
         addresses = system_look_up("localhost", 1)
