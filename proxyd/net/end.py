@@ -203,17 +203,23 @@ class End(Line):
     def part(self, subject: Subject) -> None:
         """End the join of this End: it talks to C{subject}, and is paused."""
         peer = self._peer
-        self._separate()
+        self._leave_peer(subject)
+        if peer is not None and peer._peer is self:
+            peer._leave_peer(subject)
+
+    def _leave_peer(self, subject: Subject) -> None:
+        """One side's part of it."""
+        if self._peer is not None:
+            self._separate()
         if self.subject is not None:
             self.talk(subject)
             self.pause()
-        if peer is not None and peer._peer is self:
-            peer.part(subject)
 
     def _separate(self) -> None:
         """Forget the peer, but not what was carried from it."""
-        if self._peer is not None:
-            self._sent += self._peer.received - self._peer._joined_at
+        peer = self._peer
+        if peer is not None:
+            self._sent += peer.received - peer._joined_at
             self._peer = None
             self._scan = self._flow = None
             self._paused &= ~FULL
@@ -380,10 +386,11 @@ class End(Line):
         if self._pace is not None:
             self._pace.stop()
         peer = self._peer
-        self._separate()
-        if peer is not None and peer._peer is self:
-            peer._separate()
-            if peer.subject is not None:
-                peer.talk(peer.subject)
-                peer.pause()
+        if peer is not None:
+            self._separate()
+            if peer._peer is self:
+                peer._separate()
+                if peer.subject is not None:
+                    peer.talk(peer.subject)
+                    peer.pause()
         super()._end(close)

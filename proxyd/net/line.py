@@ -275,13 +275,14 @@ class Line:
     def _end(self, close: Callable[[], object]) -> None:
         if self._fd < 0:
             return
+        if self.subject is None:
+            self._link._lingering.discard(self)
         self.subject = None
         self._out = b""
         self._ending = None
         # A bound method of our own would keep us alive until the next garbage collection.
         self._handler = _nothing
         fd, self._fd = self._fd, -1
-        self._link._lingering.discard(self)
         self._link._remove(fd, close, self._owner is not None)
 
     # What an End has to say to it

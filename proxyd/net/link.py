@@ -143,6 +143,13 @@ class Link:
             if self._ended:
                 self._close_ended()
 
+    def serve(self, end: End) -> None:
+        """Serve an End as if the epoll had told that it can be read: its bytes may be here."""
+        try:
+            end._handler(IN)
+        except Exception:
+            self._bug(end)
+
     def addReader(self, reader: IReadDescriptor) -> None:
         """
         Watch a descriptor that is no End, as the reactor would: a listening socket.

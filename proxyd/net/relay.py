@@ -25,20 +25,30 @@ def join(
     @param flow: looked at for an alert after each chunk
     @param scans: watch what C{one} sends, and what C{other} sends
     """
-    for end, peer, number in ((one, other, 0), (other, one, 1)):
-        end._peer = peer
-        end._joined_at = end.received
-        end._held = b""
-        end.subject = subject
-        end._flow = flow
-        end._scan = scans[number].scan if scans else None
-    for end, peer in ((one, other), (other, one)):
-        carry = _relay(end, peer)
-        end._handler = carry if end._pace is None else _paced(end, carry)
-        # A peer with bytes still waiting resumes its partner when they are sent.
-        end._paused = FULL if peer._out else 0
-        if end._paused or end._out or end._events != IN:
-            end._watch()
+    _carry_on(one, other, subject, flow, scans[0].scan if scans else None)
+    _carry_on(other, one, subject, flow, scans[1].scan if scans else None)
+
+
+def _carry_on(
+    end: End,
+    peer: End,
+    subject: Subject,
+    flow: Relayed | None,
+    scan: Callable[..., int] | None,
+) -> None:
+    """Send to C{peer} what C{end} receives from now on."""
+    end._peer = peer
+    end._joined_at = end.received
+    end._held = b""
+    end.subject = subject
+    end._flow = flow
+    end._scan = scan
+    carry = _relay(end, peer)
+    end._handler = carry if end._pace is None else _paced(end, carry)
+    # A peer with bytes still waiting resumes its partner when they are sent.
+    end._paused = FULL if peer._out else 0
+    if end._paused or end._out or end._events != IN:
+        end._watch()
 
 
 def _relay(end: End, peer: End) -> Callable[[int], None]:

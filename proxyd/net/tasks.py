@@ -26,6 +26,14 @@ def spawn(work: Coroutine[Deferred[Any], Any, object], log: Logger, doing: str) 
         fails; cancelling it cancels the work, which is not logged
     """
 
+    return begin(work, log, doing) or succeed(None)
+
+
+def begin(
+    work: Coroutine[Deferred[Any], Any, object], log: Logger, doing: str
+) -> Deferred[None] | None:
+    """The same; None: the work has ended at once, as most does."""
+
     def tell(failure: Failure) -> None:
         if not isinstance(failure.value, CancelledError):
             log.failure("{doing} failed", failure, LogLevel.error, doing=doing)
@@ -36,12 +44,12 @@ def spawn(work: Coroutine[Deferred[Any], Any, object], log: Logger, doing: str) 
     try:
         waited_for = work.send(None)
     except StopIteration:
-        return succeed(None)
+        return None
     except CancelledError:
-        return succeed(None)
+        return None
     except Exception:
         tell(Failure())  # type: ignore[no-untyped-call]
-        return succeed(None)
+        return None
     # Only what does not end at once costs a Deferred of its own.
     return Deferred.fromCoroutine(_rest(work, waited_for)).addCallbacks(forget, tell)
 

@@ -9,6 +9,7 @@ password.
 
 from __future__ import annotations
 
+from enum import Enum, unique
 from functools import lru_cache
 from ipaddress import ip_address
 from sys import intern
@@ -42,6 +43,7 @@ from proxyd.wire.pg import messages
 from proxyd.wire.pg.errors import PgProtocolError
 from proxyd.wire.pg.framing import MessageReader
 from proxyd.wire.pg.startup import NEWEST_MINOR, NotPostgres, StartupRequested
+from proxyd.wire.pg.whole import whole_startup
 
 if TYPE_CHECKING:
     from proxyd.postgres.listener import PostgresListener
@@ -66,6 +68,15 @@ def _principal(user: str, host: str) -> Principal:
     return Principal(intern(user), intern(host))
 
 
+@unique
+class Stage(Enum):
+    """How far a client has come."""
+
+    SILENT = "its start-up packet is awaited"
+    SPOKEN = "it has sent that"
+    VERIFIED = "it is who it says"
+
+
 class _HungUp(Exception):
     """The client went away when it was asked for a password: psql's first try does so."""
 
@@ -79,6 +90,7 @@ class ClientLogin:
     @ivar host: its address without the port
     @ivar source: its address
     @ivar local: whether its bytes never leave this machine
+    @ivar stage: how far it has come; the listener keeps it
     """
 
     def __init__(self, listener: PostgresListener, address: object) -> None:
@@ -93,6 +105,8 @@ class ClientLogin:
         if isinstance(address, tuple):
             self._set_address(address[0], address[1])
         self.conversation = Conversation()
+        self.stage = Stage.SILENT
+        self._looks = False
 
     @property
     def end(self) -> End:
@@ -109,9 +123,22 @@ class ClientLogin:
         self.address, self.host, self.local = _parsed(host)
         self.source = f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
+    def listen(self) -> None:
+        """Wait for the client's first bytes; where TLS may begin with them they are looked at."""
+        listener = self._listener
+        no_tls = listener.tls is None or self.address is None
+        if no_tls and not listener.settings.proxy_protocol:
+            self.conversation.hear(self)
+        else:
+            self._looks = True
+            self.conversation.look(self)
+
     def heard(self, data: bytes) -> None:
-        """The client's first bytes are here, and still in the socket."""
-        self.conversation.shown = data
+        """The client's first bytes are here; or, where they are looked at, still in the socket."""
+        if self._looks:
+            self.conversation.shown = data
+        else:
+            self.conversation.put_back(data)
         self._listener.arrived(self)
 
     def unheard(self, reason: str) -> None:
@@ -122,8 +149,10 @@ class ClientLogin:
         """Take the client in, or send it away; never fails but by a bug."""
         user = ""
         try:
-            await self._announced()
-            startup = await self._start()
+            startup = self._start_at_once()
+            if startup is None:
+                await self._announced()
+                startup = await self._start()
             if startup is None:
                 self.end.drop()
                 return
@@ -172,6 +201,13 @@ class ClientLogin:
         announced = await read_proxy_header(self.conversation)
         if announced.source is not None:
             self._set_address(*announced.source)
+
+    def _start_at_once(self) -> StartupRequested | None:
+        """The start-up packet, if it is what came first, and all that came."""
+        startup = whole_startup(self.conversation.early)
+        if startup is not None:
+            self.conversation.take_early()
+        return startup
 
     async def _start(self) -> StartupRequested | None:
         """Everything up to the start-up packet; None: it was a cancel request, and is done."""
@@ -279,7 +315,7 @@ class ClientLogin:
         """
         listener = self._listener
         directory = listener.directory
-        place = await directory.look_up(name)
+        place = directory.find(name)
         if not directory.lets_in(place, self.address):
             raise Fatal(
                 "28000",
@@ -299,13 +335,14 @@ class ClientLogin:
         if not place.served:
             raise no_database(name)
         user = admission.principal.user
-        if not lets_user_in(place.connection, user):
+        connection = place.connection
+        if not lets_user_in(connection, user):
             raise Fatal(
                 "28000",
                 f'user "{user}" is not allowed to use database "{name}"',
                 hint="The connection's `users` must name this user.",
             )
-        if place.connection.cert_map and place.connection.auth != ("cert",):
+        if connection.cert_map and connection.auth != ("cert",):
             demand_certificate(self, place, admission.principal)
         if listener.directory is not directory:
             place = self._still(place, name)

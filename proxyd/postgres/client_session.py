@@ -196,11 +196,12 @@ class ClientSession(Leasing):
             self.fail(lost_server("it broke the protocol"))
         elif flow.client.stopped and self.state is State.JOINED:
             error = flow.client.error
-            if error is None:
-                self._leave("the client said goodbye", self._listener.times.goodbye)
-            else:
+            if error is not None:
                 self._ending = Fatal(error.sqlstate, str(error))
-                self._leave(str(error), self._listener.times.goodbye)
+            elif flow.settled and self._ending is None:
+                self._close("the client said goodbye", b"")
+                return
+            self._leave(str(error or "the client said goodbye"), self._listener.times.goodbye)
         elif self._departure is not None:
             self._departure.settled()
         elif flow.watch:
@@ -373,10 +374,12 @@ class ClientSession(Leasing):
         self.state = State.CLOSED
         if self._departure is not None:
             self._departure.stop()
-        self._stop_waiting()
-        for done in self._cancels:
-            done.callback(None)
-        self._cancels = ()
+        if self._acquiring is not None:
+            self._stop_waiting()
+        if self._cancels:
+            for done in self._cancels:
+                done.callback(None)
+            self._cancels = ()
         lease, self._lease = self._lease, None
         end = self.end
         end.part(self)

@@ -59,6 +59,9 @@ async def read_wish(
     """
     Take everything up to the packet that says what the client wants; what follows is put back.
 
+    What came already and was taken out of the socket did so where there is no
+    TLS to begin.
+
     @param tls: how TLS is spoken, where it is
     @raise NotMeant: it began TLS without asking, and did not say for what
     @raise PgProtocolError: it broke the protocol, and can be told
@@ -67,13 +70,14 @@ async def read_wish(
     """
     end = conversation.end
     reader = ClientStartup(direct_tls=tls is not None)
-    seen = conversation.shown or await conversation.glance()
-    if tls is not None and seen[0] == TLS_HANDSHAKE:
-        reader.receive_data(seen[:1])
-        await _begin_tls_at_once(conversation, tls)
-        reader.answered(True)
-    else:
-        conversation.put_back(conversation.take(len(seen)))
+    if not conversation.early:
+        seen = conversation.shown or await conversation.glance()
+        if tls is not None and seen[0] == TLS_HANDSHAKE:
+            reader.receive_data(seen[:1])
+            await _begin_tls_at_once(conversation, tls)
+            reader.answered(True)
+        else:
+            conversation.put_back(conversation.take(len(seen)))
     while True:
         data = conversation.take_early() or await conversation.chunk()
         for event in reader.receive_data(data):

@@ -51,6 +51,7 @@ class Directory:
     def __init__(self, servers: Mapping[str, Server]) -> None:
         """@param servers: by the connection's name"""
         self._servers = dict(servers)
+        self._places = {name: _place(server, name) for name, server in servers.items()}
         auths = {one.connection.auth for name, one in servers.items() if not is_registered(name)}
         self._auth_of_none = auths.pop() if len(auths) == 1 else _USUAL_AUTH
 
@@ -59,21 +60,15 @@ class Directory:
         """The servers by the connection's name."""
         return self._servers
 
-    async def look_up(self, name: str) -> Place | None:
-        """What stands behind the name that a client asks for; None: nothing."""
-        return self.find(name)
-
     def find(self, name: str) -> Place | None:
-        """What stands behind a name; None: nothing."""
+        """What stands behind the name that a client asks for; None: nothing."""
+        place = self._places.get(name)
+        if place is not None:
+            return place
         server = self._servers.get(name)
         if server is None and _REGISTERED.fullmatch(name) is None:
             server = self._servers.get("default")
-        if server is None:
-            return None
-        connection = server.connection
-        fixed = connection.dsn.database
-        served = connection.databases is None or _matches(name, connection.databases)
-        return Place(server, name if fixed is None else fixed, served)
+        return None if server is None else _place(server, name)
 
     def auth_for(self, place: Place | None, name: str = "") -> tuple[str, ...]:
         """
@@ -102,6 +97,14 @@ class Directory:
         if place is not None:
             return _inside(address, place.connection.allow)
         return all(_inside(address, server.connection.allow) for server in self._servers.values())
+
+
+def _place(server: Server, name: str) -> Place:
+    """What a connection makes of a name."""
+    connection = server.connection
+    fixed = connection.dsn.database
+    served = connection.databases is None or _matches(name, connection.databases)
+    return Place(server, name if fixed is None else fixed, served)
 
 
 def is_registered(name: str) -> bool:

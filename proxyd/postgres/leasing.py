@@ -233,7 +233,8 @@ class _Getting:
         # Settings whose effect is known are good: what follows them need not wait.
         # A role is known to nobody: whatever it is refused for must not run without it.
         settings = session.settings
-        safe = greeting_of(session.pool, settings) is not None and not settings.sets_role
+        known = settings.pairs in session.pool.greetings
+        safe = (known or greeting_of(session.pool, settings) is not None) and not settings.sets_role
         self._ahead = session._rest if safe else b""
         lease = self._lease = session._new_lease(server)
         lease.prepare(wanted(settings, server.parameters), self._ahead, self._prepared)

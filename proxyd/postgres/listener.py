@@ -20,12 +20,12 @@ from proxyd.net.acceptors import Acceptors
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.end import End
 from proxyd.net.link import Link
-from proxyd.net.tasks import spawn
+from proxyd.net.tasks import begin
 from proxyd.postgres.answers import Fatal
 from proxyd.postgres.authentication import ways
 from proxyd.postgres.backend_login import Verifier
 from proxyd.postgres.cancel import CancelKeys
-from proxyd.postgres.client_login import ClientLogin
+from proxyd.postgres.client_login import ClientLogin, Stage
 from proxyd.postgres.client_session import ClientSession
 from proxyd.postgres.directory import Directory
 from proxyd.postgres.farewell import Farewell
@@ -33,6 +33,7 @@ from proxyd.postgres.guesses import RATE, Guesses, place_of
 from proxyd.postgres.lease import Lease
 from proxyd.postgres.nodes import Nodes
 from proxyd.postgres.pools import Pools
+from proxyd.postgres.session_lines import tell_ended
 
 _log = Logger()
 
@@ -224,16 +225,21 @@ class PostgresListener(Service):
     def _accepted(self, sock: socket.socket, address: object) -> None:
         """A client is here."""
         login = ClientLogin(self, address)
-        login.conversation.end = End(self.link, sock, None, login.conversation, paused=True)
+        end = login.conversation.end = End(self.link, sock, None, login.conversation, paused=True)
         self._logins[login] = None
-        self._deadlines.add(login)
-        self._wait_for(login, self._silent)
-        login.conversation.look(login)
+        login.listen()
+        # Most speak at once, and are in by the end of this; who does not is waited for.
+        self.link.serve(end)
+        if login in self._logins:
+            if login.stage is Stage.SILENT:
+                self._wait_for(login, self._silent)
+            if login.stage is not Stage.VERIFIED:
+                self._deadlines.add(login)
 
     def arrived(self, login: ClientLogin) -> None:
         """A client's first bytes are here, or it left without any."""
-        task = spawn(login.run(), _log, "a login")
-        if task.called:
+        task = begin(login.run(), _log, "a login")
+        if task is None:
             self._login_over(login)
         else:
             self._logins[login] = task
@@ -253,11 +259,13 @@ class PostgresListener(Service):
 
     def spoken(self, login: ClientLogin) -> None:
         """A client has sent what was waited for: its start-up packet, or its password."""
+        login.stage = Stage.SPOKEN
         self._forget(login)
         self._spoken.add(login)
 
     def verified(self, login: ClientLogin) -> None:
         """A client's password was verified: C{auth_timeout} is over, and a session begins."""
+        login.stage = Stage.VERIFIED
         self._spoken.discard(login)
         self._deadlines.discard(login)
 
@@ -322,9 +330,10 @@ class PostgresListener(Service):
 
     def _login_over(self, login: ClientLogin) -> None:
         self._logins.pop(login, None)
-        self._forget(login)
-        self._spoken.discard(login)
-        self._deadlines.discard(login)
+        if login.stage is not Stage.VERIFIED:
+            self._forget(login)
+            self._spoken.discard(login)
+            self._deadlines.discard(login)
         if self.draining:
             self._look_empty()
 
@@ -361,28 +370,19 @@ class PostgresListener(Service):
 
     def ended(self, session: ClientSession, reason: str, lease: Lease | None) -> None:
         """A session is over: the one line that says so."""
+        end, sent = session.end, session.end.sent
         if session.pid:
             self.keys.forget(session.pid)
         if session.term is not None and self.tokens is not None:
             self.tokens.detach(session.term.grant, session)
         if session in self._sessions:
             del self._sessions[session]
-            self.received += session.end.received
-            self.sent += session.end.sent
+            self.received += end.received
+            self.sent += sent
             session.pool.clients -= 1
-        _log.info(
-            "[{source}] [{user}] session {number} on {database} ended after {seconds:.1f} s: "
-            "{received} bytes in, {sent} bytes out, {reason}",
-            source=session.source,
-            user=session.principal.user,
-            number=session.number,
-            database=session.database,
-            seconds=self.clock.seconds() - session.began,
-            received=session.end.received,
-            sent=session.end.sent,
-            reason=reason,
-        )
-        self._look_empty()
+        tell_ended(_log, session, self.clock.seconds(), end.received, sent, reason)
+        if self.draining:
+            self._look_empty()
 
     def see_off(self, farewell: Farewell) -> None:
         """A client that was revoked hears its last words."""

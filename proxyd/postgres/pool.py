@@ -114,14 +114,13 @@ class Pool(PoolGauges):
         server = self._take_idle()
         if server is not None:
             self.counters.acquire_count += 1
-            self._last_used = self._clock.seconds()
         return server
 
     def give_back(self, server: ServerConnection) -> None:
         """Take back a connection whose lease is over, and which was reset."""
         self._in_use.discard(server)
-        self._last_used = self._clock.seconds()
-        self._offer(server)
+        now = self._last_used = self._clock.seconds()
+        self._offer(server, now, now)
 
     def discard(self, server: ServerConnection) -> None:
         """A connection that was out on a lease is closed, or about to be."""
@@ -134,7 +133,8 @@ class Pool(PoolGauges):
         while self._idle:
             server = self._idle.pop()
             server.wake()
-            if server.end.closed or server.end.stirring or server.conversation.early:
+            end = server.end
+            if end.closed or end.stirring or server.conversation.early:
                 # What it has to say is for nobody: it died, or it is no longer in order.
                 self.counters.lost += 1
                 server.abort()
@@ -143,13 +143,12 @@ class Pool(PoolGauges):
             return server
         return None
 
-    def _offer(self, server: ServerConnection, idle_since: float | None = None) -> None:
+    def _offer(self, server: ServerConnection, now: float, idle_since: float) -> None:
         """
         A connection is free: for whoever waits, or for later.
 
-        @param idle_since: since when nobody has used it; None: now
+        @param idle_since: since when nobody has used it
         """
-        now = self._clock.seconds()
         if self._closed:
             server.goodbye()
             return
@@ -167,7 +166,7 @@ class Pool(PoolGauges):
             self.counters.max_idle_closed += 1
             self._say_goodbye(server, "there are idle ones enough")
             return
-        self._lay_down(server, now if idle_since is None else idle_since)
+        self._lay_down(server, idle_since)
 
     def _lay_down(self, server: ServerConnection, since: float) -> None:
         """Keep an idle connection: those idle for longest first."""
@@ -237,7 +236,8 @@ class Pool(PoolGauges):
             pool=self.name,
             address=str(server.address),
         )
-        self._offer(server)
+        now = self._clock.seconds()
+        self._offer(server, now, now)
 
     def _learn(self, server: ServerConnection) -> None:
         """Note what the server tells of itself."""
@@ -321,9 +321,9 @@ class Pool(PoolGauges):
             server.abort()
             self.discard(server)
             return
-        server.checked = self._clock.seconds()
+        now = server.checked = self._clock.seconds()
         self._in_use.discard(server)
-        self._offer(server, server.idle_since)
+        self._offer(server, now, server.idle_since)
 
     def _stirred(self, server: ServerConnection) -> None:
         """An idle connection said something, or ended."""

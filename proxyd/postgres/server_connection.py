@@ -142,7 +142,7 @@ class ServerConnection:
         To be looked at when nobody uses the connection: clients may set what
         makes a server read-only, and take it back.
         """
-        return unsuited(self.wanted, self.parameters) or ""
+        return "" if self.wanted == "any" else unsuited(self.wanted, self.parameters) or ""
 
     def note_parameter(self, body: bytes) -> None:
         """
@@ -287,10 +287,13 @@ class _Answer:
         if usual is not None and (
             data.startswith(usual.said) if self._more else data == usual.said
         ):
-            self._server.parameters.update(usual.parameters)
+            server = self._server
+            if usual.parameters:
+                server.parameters.update(usual.parameters)
             if len(data) > len(usual.said):
-                self._server.conversation.put_back(data[len(usual.said) :])
-            self._over(usual.answer, None)
+                server.conversation.put_back(data[len(usual.said) :])
+            server.deadlines.discard(server.conversation)
+            self._answered(usual.answer, None)
             return
         self._size += len(data)
         try:

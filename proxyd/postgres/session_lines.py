@@ -4,12 +4,18 @@ A session's lines in the log: its statements, and the errors it was answered wit
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from twisted.logger import Logger
 
 from proxyd.errors import ProtocolError
+from proxyd.net.telling import tell_info
 from proxyd.postgres.statements import parse_text, query_text
 from proxyd.wire.pg.errors import INTERNAL_ERROR, ServerMessage, parse_error
 from proxyd.wire.pg.messages import QUERY
+
+if TYPE_CHECKING:
+    from proxyd.postgres.client_session import ClientSession
 
 _log = Logger()
 
@@ -68,6 +74,25 @@ class SessionLines:
                 name=name,
                 text=text,
             )
+
+
+def tell_ended(
+    log: Logger, session: ClientSession, now: float, received: int, sent: int, reason: str
+) -> None:
+    """The one line that says that a session is over."""
+    tell_info(
+        log,
+        "[{source}] [{user}] session {number} on {database} ended after {seconds:.1f} s: "
+        "{received} bytes in, {sent} bytes out, {reason}",
+        source=session.source,
+        user=session.principal.user,
+        number=session.number,
+        database=session.database,
+        seconds=now - session.began,
+        received=received,
+        sent=sent,
+        reason=reason,
+    )
 
 
 def _parsed(body: bytes) -> ServerMessage:

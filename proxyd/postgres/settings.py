@@ -229,14 +229,14 @@ def greeting_of(pool: Pool, settings: Settings) -> Greeting | None:
 
     @return: None when only a server can tell, see L{told}
     """
-    greeting = pool.greetings.get(settings)
+    greeting = pool.greetings.get(settings.pairs)
     if greeting is None:
         parameters = told(pool, settings)
         if parameters is None:
             return None
         if len(pool.greetings) >= _GREETINGS_LIMIT:
             pool.greetings.clear()
-        greeting = pool.greetings[settings] = greet(parameters)
+        greeting = pool.greetings[settings.pairs] = greet(parameters)
     return greeting
 
 

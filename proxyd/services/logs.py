@@ -43,8 +43,8 @@ Plain = str | int | float | bool | None
 
 
 class _Format(Protocol):
-    def __call__(self, event: LogEvent) -> str:
-        """One record, its line end included."""
+    def __call__(self, event: LogEvent, level: str) -> str:
+        """One record of this level, its line end included."""
 
 
 def escaped(text: str) -> str:
@@ -73,14 +73,15 @@ def observer(log: Log, stream: IO[str]) -> FileLogObserver:
     """
     if log.level not in LEVELS:
         raise ValueError(f"no log level {log.level}")
-    forms: dict[str, _Format] = {"text": as_text, "json": as_json}
+    forms: dict[str, _Format] = {"text": _text, "json": _json}
     if log.format not in forms:
         raise ValueError(f"no log format {log.format}")
     least = LEVELS[log.level]
     form = forms[log.format]
 
     def record(event: LogEvent) -> str | None:
-        return form(event) if LEVELS[level_of(event)] >= least else None
+        level = level_of(event)
+        return form(event, level) if LEVELS[level] >= least else None
 
     return FileLogObserver(stream, record)
 
@@ -108,7 +109,11 @@ def as_text(event: LogEvent) -> str:
     A failure's type and text end that line; its traceback follows in lines
     that begin with four blanks, which no other line of a log does.
     """
-    line = f"{_time(event)} {level_of(event):<8} [{_system(event)}] {_message(event)}"
+    return _text(event, level_of(event))
+
+
+def _text(event: LogEvent, level: str) -> str:
+    line = f"{_time(event)} {level:<8} [{_system(event)}] {_message(event)}"
     failure = event.get("log_failure")
     if not isinstance(failure, Failure):
         return line + "\n"
@@ -127,9 +132,13 @@ def as_json(event: LogEvent) -> str:
     the event's fields that are texts, numbers, truth values or null. A field
     that has the name of one of those keys gets a C{_} behind it.
     """
+    return _json(event, level_of(event))
+
+
+def _json(event: LogEvent, level: str) -> str:
     record: dict[str, object] = {
         "time": _time(event),
-        "level": level_of(event),
+        "level": level,
         "system": _system(event),
         "message": _message(event),
     }

@@ -46,6 +46,24 @@ class ServingTests(LinkCase):
         good_far.sendall(b"y")
         await until(lambda: self.subject.data.get(good), "the good session")
 
+    async def test_served_at_once(self) -> None:
+        """An End may be served before the epoll tells of it; an exception ends it then, too."""
+        end, far = self.end()
+        self.link.serve(end)
+        self.assertEqual(self.subject.told(end), [])
+        far.sendall(b"x")
+        await until(lambda: self.subject.data.get(end) or end.stirring, "the byte")
+        self.link.serve(end)
+        self.assertEqual(self.subject.data[end], b"x")
+        self.patch(self.subject, "received", None)
+        far.sendall(b"y")
+        await until(lambda: end.closed or end.stirring, "the other byte")
+        if not end.closed:
+            self.link.serve(end)
+        self.assertTrue(end.closed)
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+        self.assertEqual(self.subject.told(end), ["gone: internal error"])
+
     async def test_descriptor_used_again(self) -> None:
         """A number freed within one turn is not used again in it: no event goes astray."""
         one, one_far = self.end()

@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger, LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.net.tasks import spawn
+from proxyd.net.tasks import begin, spawn
 
 log = Logger()
 
@@ -58,6 +58,7 @@ class SpawnTests(SynchronousTestCase):
             self.assertEqual(events, [])
             done = spawn(waiting(fail(ValueError("no"))), log, "closing a pool")
         self.assertIsNone(self.successResultOf(done))
+        self.assertIsNone(begin(waiting(succeed(5)), log, "counting"))
         self.assertEqual([formatEvent(event) for event in events], ["closing a pool failed"])
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 

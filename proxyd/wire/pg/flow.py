@@ -169,11 +169,16 @@ class Flow:
     @property
     def settled(self) -> bool:
         """Whether nobody owes anything, and neither side is in the middle of a message."""
-        return (
-            self.client.at_border
-            and self.server.at_border
-            and not self.batch_open
-            and self.answered
+        client = self.client
+        # As L{batch_open} and L{answered}, and both at a border, in one call.
+        return not (
+            client._need
+            or self.server._need
+            or self._swallowed
+            or self._skipping
+            or client.last not in _ENDS_BATCH
+            or self._copying
+            or (self._owed and not self.answered)
         )
 
     @property
@@ -184,7 +189,7 @@ class Flow:
     @property
     def reusable(self) -> bool:
         """Whether the server, once reset, may serve somebody else."""
-        return not self.doubt and self.at_rest
+        return not self.doubt and self.status == IDLE and self.settled
 
     def look_again(self) -> None:
         """

@@ -127,7 +127,7 @@ def backend_key_data(pid: int, key: bytes) -> bytes:
 
     @param key: four bytes for a client of version 3.0; up to 256 from 3.2 on
     """
-    return _message(BACKEND_KEY_DATA, _int32(pid) + _key(key))
+    return _HEADER.pack(BACKEND_KEY_DATA, 8 + len(_key(key))) + _int32(pid) + key
 
 
 def ready_for_query(status: bytes = b"I") -> bytes:

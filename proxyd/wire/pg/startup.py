@@ -40,8 +40,10 @@ NEWEST_MINOR = 2
 TLS_HANDSHAKE = 0x16
 """The first byte of a client that begins TLS without asking."""
 
+REMEMBERED = 512
+"""Bytes of the longest packet that is kept, with what it means."""
+
 _BLANKS = frozenset(" \t\n\v\f\r")
-_REMEMBERED = 512
 _PROTOCOL_OPTION = "_pq_."
 
 
@@ -228,8 +230,8 @@ class ClientStartup:
             if self._buffer:
                 self._refuse_early_data()
             return SslRequested() if code == SSL_REQUEST_CODE else GssRequested()
-        elif len(packet) <= _REMEMBERED:
-            event = _remembered(packet)
+        elif len(packet) <= REMEMBERED:
+            event = remembered_startup(packet)
         else:
             event = _read_startup(packet)
         self._state = StartupState.DONE
@@ -283,7 +285,7 @@ def _read_startup(packet: bytes) -> StartupRequested:
 
 
 @lru_cache(maxsize=256)
-def _remembered(packet: bytes) -> StartupRequested:
+def remembered_startup(packet: bytes) -> StartupRequested:
     """The same; most of a fleet's clients send the same packet again and again."""
     return _read_startup(packet)
 
