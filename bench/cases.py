@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from bench import agents, ssh, ssm, tokens
+from bench import agent_streams, agents, ssh, ssm, tokens
 from bench.idle import idle_memory
 from bench.load import Copied, Queries, connect, copy_in, copy_out, select
 from bench.rounds import Result, Runs, compare, interleave
@@ -207,6 +207,7 @@ CASES: tuple[Case, ...] = (
     Case(("ssh.bulk", "ssh.bulk_up"), ssh.bulk),
     Case(("agent.bulk", "agent.bulk_8"), agents.bulk),
     Case(("agent.rtt",), agents.round_trip),
+    Case(("agent.streams", "agent.streams.memory"), agent_streams.streams),
     Case(("ssm.down", "ssm.up"), ssm.bulk),
 )
 

@@ -149,10 +149,7 @@ class Program:
 
     def resident_bytes(self) -> int:
         """Its resident memory now, in bytes (C{/proc/PID/smaps_rollup}, which is exact)."""
-        for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().split("\n"):
-            if line.startswith("Rss:"):
-                return int(line.split()[1]) * 1024
-        raise BenchFailed(f"{self.name}: the system does not tell its memory")
+        return _resident(self.pid)
 
     def stop(self) -> None:
         """End it, by SIGTERM, then after 10 seconds by SIGKILL; done when it is gone."""
@@ -164,3 +161,17 @@ class Program:
                 self._process.kill()
                 self._process.wait()
         self._log.close()
+
+
+def resident_of_tree(pid: int) -> int:
+    """Resident memory of a program and all that it has started, in bytes."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    below = [int(child) for task in tasks for child in task.read_text().split()]
+    return _resident(pid) + sum(resident_of_tree(child) for child in below)
+
+
+def _resident(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().split("\n"):
+        if line.startswith("Rss:"):
+            return int(line.split()[1]) * 1024
+    raise BenchFailed(f"process {pid}: the system does not tell its memory")

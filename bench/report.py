@@ -22,6 +22,9 @@ BESIDE = (
     ("p50_ms", "p50 ms", "{:.2f}"),
     ("p99_ms", "p99 ms", "{:.2f}"),
     ("cpu_s_per_gb", "cpu s/GB", "{:.2f}"),
+    ("streams", "open", "{}"),
+    ("server_kb", "server kB", "{:.1f}"),
+    ("agent_kb", "agent kB", "{:.1f}"),
 )
 
 
