@@ -59,6 +59,21 @@ class HostileTests(RegistryTestCase):
         """An agent that wants the server to dial."""
         await self.refused_frames(frame(Kind.OPEN, 1, b'{"remote_host":"10.0.0.1"}'))
 
+    async def test_credit_overrun(self) -> None:
+        """An agent that sends a user more than there is credit for: he does not read."""
+        token = await self.registry.add("bad")
+        raw = await self.raw(token, protocols=[frames.SUBPROTOCOL])
+        port = await self.reverse(9, ("bad",))
+        user = await self.party(port.settings.local_port)
+        user.transport.pauseProducing()
+        await until(lambda: raw.messages, "the opening")
+        raw.sendMessage(frame(Kind.OPEN_OK, 2, frames.number_payload(1 << 20)), isBinary=True)
+        for _ in range(80):
+            raw.sendMessage(frame(Kind.DATA, 2, bytes(60_000)) * 8, isBinary=True)
+        await until(lambda: raw.closed is not None, "it to be sent away")
+        await self.others_are_well()
+        user.transport.abortConnection()
+
     async def test_long_message(self) -> None:
         """More than a message may be, in one frame."""
         await self.refused_frames(bytes(MESSAGE_LIMIT + 1))
