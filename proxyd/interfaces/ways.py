@@ -1,14 +1,8 @@
-"""
-The doors between rooms: what packages of one floor promise to each other.
-
-Only interfaces live here, only those in use, and the values they hand over.
-Within a room a C{typing.Protocol} will do, and where there is one class, that
-class.
-"""
+"""The ways out: dialers, streams, upstreams, and the router that chooses among them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from socket import socket
 from typing import Any
@@ -23,18 +17,8 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import Attribute, Interface
 
-from proxyd.records import (
-    AgentRecord,
-    Change,
-    DatabaseId,
-    DatabaseRecord,
-    Grant,
-    NodeRecord,
-    ProxyRecord,
-    TokenRecord,
-)
 from proxyd.rules.routes import Rule, Rules
-from proxyd.target import Finding, Principal, Target
+from proxyd.target import Principal, Target
 
 
 class IDialer(Interface):
@@ -70,145 +54,6 @@ class ISocketEndpoint(IStreamClientEndpoint):
             connection; the socket is not in it afterwards
         @return: a non-blocking socket
         """
-
-
-class IStore(Interface):
-    """
-    What proxyd remembers over a restart, shared by nodes where it is PostgreSQL.
-
-    Every method answers with a Deferred, in the order of the calls, and fails
-    with a L{StoreError<proxyd.records.StoreError>} only: C{StoreLost} when the
-    store did not answer in time, or is closed. What was answered is on disk.
-    Cancelling gives up the wait, not the work.
-    """
-
-    shared: bool = Attribute("Whether other nodes may use the same store.")
-
-    def open() -> Deferred[None]:
-        """
-        Open it, and bring its schema up to date.
-
-        Fails with L{StartError<proxyd.errors.StartError>}, one clear line, when it
-        is corrupt, newer than this program or out of reach; it is left as it is.
-        """
-
-    def close() -> Deferred[None]:
-        """Finish what was asked for, and close it; never fails."""
-
-    def silent_for() -> float:
-        """Seconds since this node last knew that it had heard of every change."""
-
-    def watch(told: Callable[[Change], object]) -> None:  # noqa: N805
-        """
-        Hear of every change from now on, of this node's own too.
-
-        A change is told before the call that made it is answered.
-        """
-
-    def databases() -> Deferred[list[DatabaseRecord]]:
-        """All registered databases, by id."""
-
-    def add_database(
-        name: str,  # noqa: N805
-        dsn: str,
-        sealed: bytes,
-        now: int,
-    ) -> Deferred[DatabaseRecord]:
-        """Register a database. Fails with C{Conflict} when the name is taken."""
-
-    def remove_database(database_id: int) -> Deferred[None]:  # noqa: N805
-        """Forget a database and all its tokens. Fails with C{Unknown}."""
-
-    def tokens(database_id: DatabaseId | None = None) -> Deferred[list[TokenRecord]]:  # noqa: N805
-        """All tokens, or those of one database, in the order they came."""
-
-    def token(issuer: str, token_id: str) -> Deferred[TokenRecord | None]:  # noqa: N805
-        """One token; None: it is not known."""
-
-    def add_token(record: TokenRecord) -> Deferred[None]:  # noqa: N805
-        """
-        Remember a token.
-
-        Fails with C{Conflict} when the id (of this issuer) or the digest is
-        known, and with C{Unknown} when its registered database is not.
-        """
-
-    def revoke_token(issuer: str, token_id: str, now: int) -> Deferred[TokenRecord]:  # noqa: N805
-        """Revoke a token for ever; twice is once. Fails with C{Unknown}."""
-
-    def remove_expired(now: int) -> Deferred[int]:  # noqa: N805
-        """Forget the tokens that expired up to C{now}, and say how many."""
-
-    def agents() -> Deferred[list[AgentRecord]]:
-        """All agents, by id."""
-
-    def put_agent(record: AgentRecord) -> Deferred[None]:  # noqa: N805
-        """Remember an agent; one of the same id is replaced, and its token with it."""
-
-    def remove_agent(client_id: str) -> Deferred[None]:  # noqa: N805
-        """Forget an agent. Fails with C{Unknown}."""
-
-    def proxies() -> Deferred[list[ProxyRecord]]:
-        """All reverse ports, in the order they came."""
-
-    def add_proxy(record: ProxyRecord) -> Deferred[None]:  # noqa: N805
-        """Remember a reverse port. Fails with C{Conflict}."""
-
-    def remove_proxy(proxy_id: str) -> Deferred[None]:  # noqa: N805
-        """Forget a reverse port. Fails with C{Unknown}."""
-
-    def join(name: str, address: str) -> Deferred[NodeRecord]:  # noqa: N805
-        """
-        Say that this node lives; its number stays the same as long as it says so.
-
-        @param name: unique to this process
-        @param address: where its PostgreSQL listener is reached
-        """
-
-    def leave(name: str) -> Deferred[None]:  # noqa: N805
-        """Say that this node is gone."""
-
-    def nodes() -> Deferred[list[NodeRecord]]:
-        """The nodes that live, by number."""
-
-
-class IRevocable(Interface):
-    """A live session that a token let in."""
-
-    def revoke(reason: str) -> None:  # noqa: N805
-        """
-        End within a second, with 57P01 where a message border allows it.
-
-        @param reason: for the log
-        """
-
-
-class ITokens(Interface):
-    """Whoever knows which tokens are good."""
-
-    def looks_like_token(password: bytes) -> bool:  # noqa: N805
-        """Whether a password has the shape of a token, good or not."""
-
-    def discovery() -> str:
-        """The URL of the document that says where tokens are had; empty: there is none."""
-
-    def check(token: bytes) -> Deferred[Grant]:  # noqa: N805
-        """
-        What a token allows.
-
-        Fails with L{TokenRefused<proxyd.records.TokenRefused>} only. The
-        database is not looked at: the caller compares C{Grant.database_id}.
-        """
-
-    def attach(grant: Grant, session: IRevocable) -> None:  # noqa: N805
-        """
-        A session begins: it is revoked with its token, or when that expires.
-
-        @raise TokenRefused: the token was revoked or expired meanwhile
-        """
-
-    def detach(grant: Grant, session: IRevocable) -> None:  # noqa: N805
-        """A session is over."""
 
 
 class IStream(ITransport, IPushProducer, IConsumer):
@@ -322,40 +167,6 @@ class IUpstream(IDialer, IService):
 
     def status() -> UpstreamStatus:
         """How it is at this moment."""
-
-
-class ITokenSource(Interface):
-    """Where a database server's password comes from when no configuration has it."""
-
-    made = Attribute("How many tokens (or passwords) were handed out so far: C{int}")
-
-    clear_text = Attribute(
-        "C{bool}: what it gives may be sent in clear, which is done inside TLS only"
-    )
-
-    def token_for(
-        host: str,  # noqa: N805 (an interface of zope has no self)
-        port: int,
-    ) -> Deferred[bytes]:
-        """
-        A token for one login, now.
-
-        Fails with L{DialError<proxyd.errors.DialError>} only, or with
-        C{CancelledError} when it is cancelled. It has no deadline of its own.
-
-        @param host: the server's name, as the configuration has it
-        """
-
-    def refused() -> Deferred[bool]:
-        """
-        The server did not accept the last token.
-
-        Fires with whether another try may go better, since something else was
-        found; never fails.
-        """
-
-    def examine() -> Deferred[Sequence[Finding]]:
-        """Look at everything that a token needs; what is wrong is in the findings."""
 
 
 @dataclass(frozen=True, slots=True)
