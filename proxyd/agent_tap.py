@@ -8,7 +8,6 @@ environment. It needs the server's URL and a token, and no configuration file.
 from __future__ import annotations
 
 import os
-import random  # noqa: TID251 (for jitter)
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -18,18 +17,12 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from proxyd import __version__
-from proxyd.agents.agent import Agent
-from proxyd.agents.allow import AllowList
-from proxyd.agents.tls import Creator, by_authorities, by_pin
+from proxyd.app.agent import make_agent
 from proxyd.config.model import Log
 from proxyd.config.sections import LOG_LEVELS
-from proxyd.config.times import LONGEST_DIAL
-from proxyd.dial.direct import DirectDialer
 from proxyd.errors import StartError
 from proxyd.net.clock import keep_steady
 from proxyd.net.memory import keep_freed_memory
-from proxyd.net.resolver import Resolver
-from proxyd.rules.patterns import BadPattern
 from proxyd.services.notify import Notify
 from proxyd.services.ordered import OrderedService
 from proxyd.services.root import root_of, tell
@@ -132,22 +125,15 @@ def agent_service(
     keep_steady(reactor)
     keep_freed_memory()
     service = OrderedService()  # type: ignore[no-untyped-call]
-    resolver = Resolver(reactor)
-    try:
-        allow = AllowList(options["allow"])
-    except BadPattern as error:
-        raise StartError(f"--allow: {error}") from None
-    agent = Agent(
+    agent = make_agent(
         reactor,
         options["server"],
         _token(options, environment),
-        DirectDialer(reactor, resolver, LONGEST_DIAL),
-        resolver,
-        allow,
-        random.random,
-        environment,
-        _tls(options),
-        options["id"],
+        options["allow"],
+        ca=options["ca"],
+        pin=options["pin"],
+        client_id=options["id"],
+        environment=environment,
     )
     notify = Notify(reactor, environment)
 
@@ -158,7 +144,7 @@ def agent_service(
     def reloaded() -> Deferred[object]:
         return succeed(None)
 
-    for part in (resolver, agent, notify, Signals(reactor, drained, reloaded)):
+    for part in (agent, notify, Signals(reactor, drained, reloaded)):
         part.setServiceParent(service)  # type: ignore[no-untyped-call]
     reactor.callWhenRunning(notify.ready, "dialling out")
     return service
@@ -180,9 +166,3 @@ def _token(options: Mapping[str, Any], environment: Mapping[str, str]) -> str:
     if not token.isascii() or not token.isprintable() or " " in token:
         raise StartError("the token is none: `proxyctl agents add` on the server makes one")
     return token
-
-
-def _tls(options: Mapping[str, Any]) -> Creator | None:
-    if not options["server"].startswith("wss:"):
-        return None
-    return by_pin(options["pin"]) if options["pin"] else by_authorities(options["ca"])

@@ -1,5 +1,5 @@
 """
-proxyd inside another Twisted program: the example of docs/embedding.md, as it stands there.
+proxyd inside another Twisted program: the examples of docs/embedding.md, as they stand there.
 """
 
 from __future__ import annotations
@@ -10,11 +10,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.integration.agents import SECONDS, AgentsTestCase
+from tests.support.agent import echo
 from tests.support.blackbox import BlackBoxTestCase
 from tests.support.daemon import REPOSITORY
 from tests.support.database import DATABASE, SERVICE
+from tests.support.deadlines import wait_until
 
 DOCUMENT = REPOSITORY / "docs" / "embedding.md"
+
+
+def programs() -> list[str]:
+    """The document's programs."""
+    found = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert len(found) == 2
+    return found
 
 
 class EmbeddingTests(BlackBoxTestCase):
@@ -22,7 +32,7 @@ class EmbeddingTests(BlackBoxTestCase):
 
     def test_example(self) -> None:
         """It starts proxyd's services, issues a token, logs in by it, revokes it, and stops."""
-        (program,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+        program = programs()[0]
         folder = Path(self.mktemp())
         folder.mkdir(parents=True)
         (folder / "mine.py").write_text(program)
@@ -43,3 +53,29 @@ class EmbeddingTests(BlackBoxTestCase):
         self.assertEqual(
             done.stdout.splitlines(), ["the answer is 42", "the session ended: 57P01"], done.stderr
         )
+
+
+class AgentTests(AgentsTestCase):
+    """An agent in a program of one's own."""
+
+    def test_example(self) -> None:
+        """It comes, and serves; SIGTERM ends it in order."""
+        self.begin()
+        token, _ = self.new_agent("pc1")
+        folder = Path(self.mktemp())
+        folder.mkdir(parents=True)
+        (folder / "mine.py").write_text(programs()[1])
+        url = f"ws://127.0.0.1:{self.door}/agent"
+        agent = subprocess.Popen(
+            [sys.executable, "mine.py"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "SERVER": url, "TOKEN": token},
+            stdin=subprocess.DEVNULL,
+        )
+        self.addCleanup(agent.wait)
+        self.addCleanup(agent.kill)
+        self.wait_here("pc1")
+        self.says_back(self.reverse(self.place(echo)))
+        agent.terminate()
+        self.assertEqual(agent.wait(SECONDS), 0)
+        wait_until(lambda: self.since("pc1") is None, SECONDS, "it to be gone")
