@@ -34,13 +34,6 @@ def begin(
 ) -> Deferred[None] | None:
     """The same; None: the work has ended at once, as most does."""
 
-    def tell(failure: Failure) -> None:
-        if not isinstance(failure.value, CancelledError):
-            log.failure("{doing} failed", failure, LogLevel.error, doing=doing)
-
-    def forget(_: object) -> None:
-        return None
-
     try:
         waited_for = work.send(None)
     except StopIteration:
@@ -48,10 +41,18 @@ def begin(
     except CancelledError:
         return None
     except Exception:
-        tell(Failure())  # type: ignore[no-untyped-call]
+        _tell(Failure(), log, doing)  # type: ignore[no-untyped-call]
         return None
     # Only what does not end at once costs a Deferred of its own.
-    return Deferred.fromCoroutine(_rest(work, waited_for)).addCallbacks(forget, tell)
+    return Deferred.fromCoroutine(_rest(work, waited_for)).addCallbacks(
+        lambda _: None, _tell, errbackArgs=(log, doing)
+    )
+
+
+def _tell(failure: Failure, log: Logger, doing: str) -> None:
+    """Log a failure, once; not that the work was cancelled."""
+    if not isinstance(failure.value, CancelledError):
+        log.failure("{doing} failed", failure, LogLevel.error, doing=doing)
 
 
 def _rest(

@@ -42,7 +42,7 @@ from proxyd.target import Principal
 from proxyd.wire.pg import messages
 from proxyd.wire.pg.errors import PgProtocolError
 from proxyd.wire.pg.framing import MessageReader
-from proxyd.wire.pg.startup import NEWEST_MINOR, NotPostgres, StartupRequested
+from proxyd.wire.pg.startup import NEWEST_MINOR, TLS_HANDSHAKE, NotPostgres, StartupRequested
 from proxyd.wire.pg.whole import whole_startup
 
 if TYPE_CHECKING:
@@ -93,6 +93,17 @@ class ClientLogin:
     @ivar stage: how far it has come; the listener keeps it
     """
 
+    __slots__ = (
+        "_listener",
+        "_looks",
+        "address",
+        "conversation",
+        "host",
+        "local",
+        "source",
+        "stage",
+    )
+
     def __init__(self, listener: PostgresListener, address: object) -> None:
         """
         @param address: what C{accept} said of the peer: a tuple that begins with
@@ -135,10 +146,13 @@ class ClientLogin:
 
     def heard(self, data: bytes) -> None:
         """The client's first bytes are here; or, where they are looked at, still in the socket."""
-        if self._looks:
-            self.conversation.shown = data
+        conversation = self.conversation
+        if not self._looks:
+            conversation.put_back(data)
+        elif data[0] == TLS_HANDSHAKE or self._listener.settings.proxy_protocol:
+            conversation.shown = data
         else:
-            self.conversation.put_back(data)
+            conversation.put_back(conversation.take(len(data)))
         self._listener.arrived(self)
 
     def unheard(self, reason: str) -> None:

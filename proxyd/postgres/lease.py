@@ -10,7 +10,7 @@ the reset was answered in full. On any doubt it is closed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
@@ -97,7 +97,7 @@ class Lease:
             self.was_reset = name == self._own_name
             self.flow.watch = self.flow.watch or self.was_reset
 
-    def prepare(self, settings: Sequence[Setting], early: bytes, prepared: Prepared) -> None:
+    def prepare(self, settings: tuple[Setting, ...], early: bytes, prepared: Prepared) -> None:
         """
         Put the client's settings on the server.
 
@@ -114,7 +114,7 @@ class Lease:
                 if self.flow.client.stopped:
                     rest = b""
         if settings:
-            batch = settings_batch(tuple(settings))
+            batch = settings_batch(settings)
             self.server.ask(batch, lambda _, error: prepared(rest, error), early)
             return
         if early:

@@ -256,13 +256,19 @@ def retold(told: Mapping[str, str], parameters: Mapping[str, str]) -> bytes:
     )
 
 
-def wanted(settings: Settings, parameters: Mapping[str, str]) -> list[Setting]:
+def wanted(settings: Settings, parameters: Mapping[str, str]) -> tuple[Setting, ...]:
     """The settings that a server must be given: those it doesn't report the value of already."""
-    return [
+    pairs = settings.pairs
+    for name, value in pairs:
+        if name in REPORTED and parameters.get(REPORTED[name]) == value:
+            break
+    else:
+        return pairs
+    return tuple(
         (name, value)
-        for name, value in settings.pairs
+        for name, value in pairs
         if name not in REPORTED or parameters.get(REPORTED[name]) != value
-    ]
+    )
 
 
 def learn(pool: Pool, settings: Settings, parameters: Mapping[str, str]) -> None:

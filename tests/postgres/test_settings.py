@@ -229,7 +229,7 @@ class WantedTests(SynchronousTestCase):
         settings = Settings(
             (("client_encoding", "UTF8"), ("datestyle", "German"), ("work_mem", "4MB"))
         )
-        self.assertEqual(wanted(settings, REPORTED), [("datestyle", "German"), ("work_mem", "4MB")])
+        self.assertEqual(wanted(settings, REPORTED), (("datestyle", "German"), ("work_mem", "4MB")))
 
 
 class RetoldTests(SynchronousTestCase):
