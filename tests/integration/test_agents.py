@@ -8,8 +8,10 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,9 +20,10 @@ from collections.abc import Sequence
 
 from twisted.trial.unittest import SkipTest
 
-from tests.integration.agents import AgentsTestCase, read, there_and_back
+from tests.integration.agents import SECONDS, AgentsTestCase, read, there_and_back
 from tests.support.agent import answer_after_end, echo, reset
 from tests.support.blackbox import open_service
+from tests.support.daemon import REPOSITORY
 from tests.support.database import CLIENT, DATABASE, OPEN_SERVICE
 from tests.support.sshd import Sshd, account, own_port, shared_keys
 from tests.support.wireclient import ServerError
@@ -64,11 +67,21 @@ def ran(*command: object, given: bytes = b"") -> bytes:
 
 
 class ScenarioTests(AgentsTestCase):
-    """A port is made by curl, and real clients go through it."""
+    """
+    A port is made by curl, and real clients go through it.
+
+    @cvar late: what the API says of a refusal that came when the user counted as connected
+    """
+
+    late: tuple[dict[str, int], ...] = ()
 
     def setUp(self) -> None:
         super().setUp()
         self.begin()
+        self.come()
+
+    def come(self) -> None:
+        """The agent, which is here then."""
         self.agent("pc1")
 
     def create(self, remote: int) -> int:
@@ -126,20 +139,71 @@ class ScenarioTests(AgentsTestCase):
         sent, came = there_and_back(self.user(local), 8 * MIB, 1)
         self.assertEqual(came, sent)
 
-    def test_ends(self) -> None:
-        """Half a close is kept; a refusal and a reset arrive as a reset."""
+    def test_half_close(self) -> None:
+        """Who has said all still gets the answer."""
         user = self.user(self.create(self.place(answer_after_end)))
         user.sendall(b"x" * 100_000)
         user.shutdown(1)
         self.assertEqual(read(user, 100), b"100000 bytes\n")
+
+    def test_ends(self) -> None:
+        """A refusal and a reset arrive as a reset."""
         refused, broken = {"connection refused": 1}, {"connection lost": 1}
         # A reset may come before the agent has seen that it is connected: then its dial failed.
-        for remote, told in ((own_port(), (refused,)), (self.place(reset), ({}, broken))):
+        for remote, told in (
+            (own_port(), (refused, *self.late)),
+            (self.place(reset), ({}, broken)),
+        ):
             local = self.create(remote)
             with self.assertRaises(ConnectionResetError):
                 self.user(local).recv(1)
             self.wait_left(local)
             self.assertIn(self.proxy(local)["errors"], told)
+
+
+class JsonScenarioTests(ScenarioTests):
+    """The same by an agent that speaks JSON, and is not known yet to confirm its dials."""
+
+    late = ({},)
+
+    def come(self) -> None:
+        """One that is written from the contract alone."""
+        token, _ = self.new_agent("pc1")
+        program = REPOSITORY / "tests" / "support" / "json_agent.py"
+        url = f"ws://127.0.0.1:{self.door}/agent?client_id=pc1"
+        agent = subprocess.Popen(
+            [sys.executable, str(program), url],
+            env={**os.environ, "TOKEN": token},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        self.addCleanup(agent.wait)
+        self.addCleanup(agent.kill)
+        self.wait_here("pc1")
+
+    def test_binary(self) -> None:
+        """Bytes of all kinds, both ways at once."""
+        user = self.user(self.create(self.place(echo)))
+        noise = random.Random(1).randbytes(8 * MIB)
+        sender = threading.Thread(target=user.sendall, args=(noise,))
+        sender.start()
+        self.assertEqual(read(user, len(noise)), noise)
+        sender.join()
+
+    def test_half_close(self) -> None:
+        """JSON has none: whoever ends is gone, and the target sees an end."""
+        ended = threading.Event()
+
+        def listen(there: socket.socket) -> None:
+            while there.recv(65536):
+                pass
+            ended.set()
+
+        user = self.user(self.create(self.place(listen)))
+        user.sendall(b"x" * 100_000)
+        user.shutdown(1)
+        self.assertEqual(read(user, 100), b"")
+        self.assertTrue(ended.wait(SECONDS))
 
 
 class TlsTests(AgentsTestCase):

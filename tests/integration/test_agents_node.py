@@ -60,6 +60,9 @@ class NodeTests(AgentsTestCase):
         self.addCleanup(agent.wait)
         self.addCleanup(agent.kill)
         self.wait_here("pc1")
+        nobody = self.reverse(own_port())
+        with self.assertRaises(ConnectionResetError):
+            self.user(nobody).recv(1)
         local = self.reverse(self.place(echo))
         self.says_back(local)
         user = self.user(local)
@@ -69,6 +72,3 @@ class NodeTests(AgentsTestCase):
             came += user.recv(65536)
         self.assertEqual(came, b"x" * MIB)
         user.close()
-        nobody = self.reverse(own_port())
-        with self.assertRaises(ConnectionResetError):
-            self.user(nobody).recv(1)

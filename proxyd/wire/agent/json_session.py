@@ -42,6 +42,18 @@ _REASONS = {
     "idle": Code.IDLE,
 }
 _WORDS = {code: word for word, code in _REASONS.items()}
+_ERRORS = {
+    "ECONNREFUSED": Code.REFUSED,
+    "EHOSTUNREACH": Code.UNREACHABLE,
+    "ENETUNREACH": Code.UNREACHABLE,
+    "ETIMEDOUT": Code.TIMEOUT,
+    "ENOTFOUND": Code.NAME,
+    "EAI_AGAIN": Code.NAME,
+    "EACCES": Code.DENIED,
+    "ECONNRESET": Code.RESET,
+    "EPIPE": Code.RESET,
+}
+"""The same by the names of errno(3), as Node and others have them at hand."""
 
 
 class _Stream:
@@ -261,7 +273,7 @@ class JsonSession:
     def _ended(self, number: int, stream: _Stream, reason: object) -> None:
         """The agent has closed a stream."""
         word = reason if isinstance(reason, str) else ""
-        code = _REASONS.get(word)
+        code = _REASONS.get(word, _ERRORS.get(word))
         self._forget(number)
         if not stream.opened:
             self._events.append(told.OpenFailed(number, code or Code.REFUSED, word[:1024]))

@@ -96,6 +96,23 @@ class JsonTests(SynchronousTestCase):
         )
         self.assertEqual(self.hear("proxy_data", data="aGk="), [])
 
+    def test_reasons(self) -> None:
+        """A failure goes by its word, or by the name of its error number, as Node has it."""
+        for word, code in (
+            ("refused", Code.REFUSED),
+            ("ECONNREFUSED", Code.REFUSED),
+            ("EHOSTUNREACH", Code.UNREACHABLE),
+            ("ETIMEDOUT", Code.TIMEOUT),
+            ("ENOTFOUND", Code.NAME),
+            ("ECONNRESET", Code.RESET),
+        ):
+            number = self.session.open({**FIELDS, "user_id": word}, 0.0)
+            self.session.take_events()
+            self.assertEqual(
+                self.hear("proxy_disconnect", user_id=word, reason=word),
+                [told.WasReset(number, code, word)],
+            )
+
     def test_confirms(self) -> None:
         """An agent that says proxy_connected: a stream is open when it has said so."""
         self.session.take_events()
