@@ -292,8 +292,10 @@ def _start_agent(plan: Plan, runtime: Path, path: str, until_the_end: ExitStack)
 
 
 def _invite(plan: Plan, state: Path, runtime: Path) -> None:
+    # All are made first: what proxyd logs of it must not stand between them.
+    lines = (*plan.lines, *_api_lines(plan, state, runtime))
     print("\ndemo: proxyd is up. In another terminal, paste:\n")
-    for line in (*plan.lines, *_api_lines(plan, state, runtime)):
+    for line in lines:
         print(f"    {line}")
     print("\ndemo: Ctrl-C stops everything; the data is kept.\n", flush=True)
 

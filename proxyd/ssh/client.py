@@ -33,7 +33,7 @@ from proxyd.errors import ProtocolError
 from proxyd.ssh import algorithms
 from proxyd.ssh.channels import Channels
 from proxyd.ssh.identities import Identity
-from proxyd.ssh.known_hosts import HostKeyRefused, HostKeys, fingerprint
+from proxyd.ssh.known_hosts import HostKeyRefused, HostKeys, fingerprint, name_in_file
 from proxyd.ssh.login import Login
 from proxyd.ssh.packets import PacketTransport
 from proxyd.ssh.protection import Protection
@@ -294,7 +294,7 @@ def _string(data: bytes) -> bytes:
 def _note_new(account: Account, blob: bytes) -> None:
     _log.warn(
         "the host key of {name} is new and accepted, {key}; from now on no other is ({path})",
-        name=account.name,
+        name=name_in_file(account.name, account.port),
         key=fingerprint(blob),
         path=str(account.host_keys.path),
     )

@@ -106,9 +106,31 @@ class HostKeys:
         @raise HostKeyRefused: it is revoked, another than is known, or not known
         @raise OSError: it could not be written down
         """
+        if self._knows(host, port, blob):
+            return False
+        name = name_in_file(host, port)
+        if not self.learn:
+            shown = _in_words(blob)
+            raise HostKeyRefused(
+                f"{name} is not in {self.path}: it shows {shown}; if that is right, add it "
+                f"(ssh-keyscan -p {port} HOST), or leave known_hosts out"
+            )
+        # Another upstream may have learnt it meanwhile, into the same file.
+        self.read()
+        if self._knows(host, port, blob):
+            return False
+        self._write_down(name, blob)
+        return True
+
+    def _knows(self, host: str, port: int, blob: bytes) -> bool:
+        """
+        Whether a server is known by this key; if not, it is not known at all.
+
+        @raise HostKeyRefused: it is revoked, another than is known, or can't be checked
+        """
         name = name_in_file(host, port)
         ours = self._of(host, port)
-        shown = f"{type_of(blob).decode('ascii', 'replace')} {fingerprint(blob)}"
+        shown = _in_words(blob)
         for entry in ours:
             if entry.marker == "@revoked" and entry.blob == blob:
                 raise HostKeyRefused(
@@ -116,28 +138,21 @@ class HostKeys:
                 )
         plain = [entry for entry in ours if not entry.marker]
         if any(hmac.compare_digest(entry.blob, blob) for entry in plain):
-            return False
+            return True
         if plain:
             same_type = [one for one in plain if one.key_type == type_of(blob)]
             entry = (same_type or plain)[0]
-            known = f"{entry.key_type.decode('ascii', 'replace')} {fingerprint(entry.blob)}"
             raise HostKeyRefused(
                 f"the host key of {name} is not the one that is known: it shows {shown}, "
-                f"{self.path}:{entry.line} has {known}. Somebody may be in between; "
-                "if the server was set up anew, remove that line"
+                f"{self.path}:{entry.line} has {_in_words(entry.blob)}. Somebody may be in "
+                "between; if the server was set up anew, remove that line"
             )
         if any(entry.marker == "@cert-authority" for entry in ours):
             raise HostKeyRefused(
                 f"{name} is known by a certificate authority only ({self.path}), and host "
                 f"certificates can't be checked here: add a line for its key, {shown}"
             )
-        if not self.learn:
-            raise HostKeyRefused(
-                f"{name} is not in {self.path}: it shows {shown}; if that is right, add it "
-                f"(ssh-keyscan -p {port} HOST), or leave known_hosts out"
-            )
-        self._write_down(name, blob)
-        return True
+        return False
 
     def _of(self, host: str, port: int) -> list[Entry]:
         """The lines about a server: by its name with the port, or else by its name alone."""
@@ -177,6 +192,10 @@ def fingerprint(blob: bytes) -> str:
     """A key's fingerprint as ssh-keygen(1) shows it."""
     digest = b64encode(hashlib.sha256(blob).digest()).decode()
     return f"SHA256:{digest.rstrip('=')}"
+
+
+def _in_words(blob: bytes) -> str:
+    return f"{type_of(blob).decode('ascii', 'replace')} {fingerprint(blob)}"
 
 
 def _entry(number: int, line: str) -> Entry | None:

@@ -136,6 +136,18 @@ class JudgeTests(KnownHostsCase):
         keys = self.known(line("box.example", RSA), learn=True)
         self.assertIn("ssh-rsa", self.refusal(keys, "box.example"))
 
+    def test_learnt_by_another(self) -> None:
+        """What another upstream has learnt into the same file counts at once, and stands once."""
+        first = self.known(learn=True)
+        second = HostKeys(first.path, learn=True)
+        second.read()
+        self.assertTrue(first.check("box.example", 22, ONE))
+        self.assertIn("not the one that is known", self.refusal(second, "box.example", key=OTHER))
+        self.assertFalse(second.check("box.example", 22, ONE))
+        third = HostKeys(first.path, learn=True)
+        self.assertFalse(third.check("box.example", 22, ONE))
+        self.assertEqual(len(first.path.read_text().splitlines()), 1)
+
     def test_several_keys(self) -> None:
         """A server may have several."""
         keys = self.known(line("box.example", RSA), line("box.example", ONE))
