@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import sys
+import time
 from dataclasses import replace
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import optionsForClientTLS
 
 from proxyd.config.times import SsmTimes, UpstreamTimes
@@ -20,12 +22,17 @@ from proxyd.ssm.socket import SocketOpener
 from proxyd.ssm.upstream import SsmUpstream
 from proxyd.target import Target
 from tests.ssh.scene import ANN, SshCase
+from tests.support.seeds import SOAK
 from tests.support.ssm_agent import Manners
-from tests.support.ssm_peer import SsmPeer
-from tests.support.streams import Party, until
+from tests.support.ssm_peer import SsmPeer, Weather
+from tests.support.streams import Party, Pump, until
 
 KEYS = Keys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG", "token/of+session==")
 TIMES = SsmTimes(half_closed=0.5, goodbye=0.5, resume_first=0.02, avoided=0.3)
+BULK = (200 if SOAK else 5) * 1_000_000
+BULK_SECONDS = 3600 if SOAK else 170
+"""What goes each way in bad weather, and how long a test may take that does so."""
+
 SWIFT = UpstreamTimes(connect=30.0, first_pause=0.05, longest_pause=0.2, soonest=0.05, settle=0.2)
 
 
@@ -91,3 +98,48 @@ class SsmCase(SshCase):
     def ended(self, near: Party) -> Deferred[None]:
         """Fires when a stream is over."""
         return until(lambda: near.lost, "the end of a stream")
+
+    async def listening(self, far: Protocol) -> Target:
+        """A target whose one connection is this protocol's."""
+
+        class Taken(Protocol):
+            """Hands its connection to the far end."""
+
+            def __new__(cls) -> Any:
+                return far
+
+        return await self.target(Taken)
+
+    async def bulk_in_bad_weather(self, peer: SsmPeer, upstream: Any) -> None:
+        """
+        Both ways at once at 1 % loss, 5 % reordered, 5 % twice; all sockets are cut meanwhile.
+
+        Equal checksums, and one session to the end. The time is printed.
+        """
+        far = Party()
+        near = await self.through(upstream, await self.listening(far))
+        await until(lambda: "made" in far.events, "the far end")
+        peer.weather = Weather(loss=0.01, repeat=0.05, reorder=0.05)
+        began = time.monotonic()
+        up, down = Pump(near.stream, BULK), Pump(far.stream, BULK)
+        for part, cut in ((4, peer.cut), (3, peer.cut_agents), (2, peer.cut)):
+            await self._until_long(lambda part=part: near.received > BULK // part, "a part")
+            cut()
+        await self._until_long(lambda: far.received == BULK and near.received == BULK, "all")
+        seconds = time.monotonic() - began
+        sys.stderr.write(f"\n{BULK // 1_000_000} MB each way in bad weather: {seconds:.0f} s\n")
+        self.assertEqual(far.digest.digest(), up.digest.digest())
+        self.assertEqual(near.digest.digest(), down.digest.digest())
+        self.assertGreaterEqual(peer.api.asked.count("ResumeSession"), 2)
+        self.assertEqual(len(peer.sessions), 1)
+        near.stream.loseConnection()
+        await until(lambda: "read" in far.events, "the end")
+
+    async def _until_long(self, check: Any, what: str) -> None:
+        for _ in range(60 if SOAK else 3):
+            try:
+                await until(check, what)
+                return
+            except AssertionError:
+                continue
+        raise AssertionError(f"waited in vain for {what}")

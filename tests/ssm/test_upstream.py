@@ -15,18 +15,15 @@ from proxyd.session_source import ISessionSource
 from proxyd.ssm.ports import MOST_KEPT
 from proxyd.target import Target
 from proxyd.wire.ssm.channel import WINDOW
-from tests.ssm.scene import ANN, SsmCase
-from tests.support.seeds import SOAK, printed_seed
-from tests.support.ssm_peer import Weather
+from tests.ssm.scene import ANN, BULK_SECONDS, SsmCase
+from tests.support.seeds import printed_seed
 from tests.support.streams import Party, Pump, turns, until
-
-BULK = (200 if SOAK else 5) * 1_000_000
 
 
 class SsmUpstreamTests(SsmCase):
     """Streams, sessions, failures."""
 
-    timeout = 3600 if SOAK else 170
+    timeout = BULK_SECONDS
 
     async def test_interface(self) -> None:
         """It is what it says, and so is what it stands on."""
@@ -160,48 +157,14 @@ class SsmUpstreamTests(SsmCase):
     async def test_bulk_in_bad_weather(self) -> None:
         """Both ways with equal checksums at 1 % loss, 5 % reordered, 5 % twice; sockets cut."""
         peer = self.peer(seed=printed_seed("SSM in bad weather"))
-        upstream = self.forwarding(peer)
-        far = Party()
-        target = await self._listening(far)
-        near = await self.through(upstream, target)
-        await until(lambda: "made" in far.events, "the far end")
-        peer.weather = Weather(loss=0.01, repeat=0.05, reorder=0.05)
-        up, down = Pump(near.stream, BULK), Pump(far.stream, BULK)
-        for part in (4, 2):
-            await self._until_long(lambda part=part: near.received > BULK // part, "a part")
-            peer.cut()
-        await self._until_long(lambda: far.received == BULK and near.received == BULK, "all")
-        self.assertEqual(far.digest.digest(), up.digest.digest())
-        self.assertEqual(near.digest.digest(), down.digest.digest())
-        self.assertGreaterEqual(peer.api.asked.count("ResumeSession"), 2)
-        self.assertEqual(len(peer.sessions), 1)
-        near.stream.loseConnection()
-        await until(lambda: "read" in far.events, "the end")
-
-    async def _until_long(self, check: Any, what: str) -> None:
-        for _ in range(60 if SOAK else 3):
-            try:
-                await until(check, what)
-                return
-            except AssertionError:
-                continue
-        raise AssertionError(f"waited in vain for {what}")
-
-    async def _listening(self, far: Protocol) -> Target:
-        class Taken(Protocol):
-            """Hands its connection to the far end."""
-
-            def __new__(cls) -> Any:
-                return far
-
-        return await self.target(Taken)
+        await self.bulk_in_bad_weather(peer, self.forwarding(peer))
 
     async def test_stuck_reader_does_not_harm_others(self) -> None:
         """A stream that nobody reads is bounded, and cut off when it holds up another one."""
         peer = self.peer()
         upstream = self.forwarding(peer, stuck=0.3)
         source = Party()
-        target = await self._listening(source)
+        target = await self.listening(source)
         stuck = await self.through(upstream, target)
         stuck.stream.pauseProducing()
         await until(lambda: "made" in source.events, "the source")

@@ -11,7 +11,8 @@ from proxyd.ssh.upstream import Host, SshUpstream
 from proxyd.ssm.way import InstancePort
 from proxyd.target import Target
 from tests.ssh.scene import ANN
-from tests.ssm.scene import SsmCase
+from tests.ssm.scene import BULK_SECONDS, SsmCase
+from tests.support.seeds import printed_seed
 from tests.support.ssm_peer import SsmPeer
 from tests.support.streams import StreamConformance, until
 
@@ -32,6 +33,8 @@ class SshOverSsmCase(SsmCase):
 
 class InstancePortTests(SshOverSsmCase):
     """The whole way to a target by SSH in a session."""
+
+    timeout = BULK_SECONDS
 
     async def test_echo(self) -> None:
         """A connection through it; the session is an SSH session, and is ended at the end."""
@@ -73,6 +76,13 @@ class InstancePortTests(SshOverSsmCase):
             await self.says_back(near, b"z" * 10_000)
         await until(lambda: near.received == 90_000, "every byte, once")
         self.assertEqual(len(peer.sessions), 1)
+
+    async def test_bulk_in_bad_weather(self) -> None:
+        """The same with SSH between, whose own checksums would tell of any wrong byte."""
+        peer = self.peer(seed=printed_seed("SSH over SSM in bad weather"))
+        upstream = self.over(peer)
+        await upstream.ready()
+        await self.bulk_in_bad_weather(peer, upstream)
 
     async def test_failover(self) -> None:
         """The instance is killed: the next one takes new connections."""

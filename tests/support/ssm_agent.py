@@ -119,6 +119,7 @@ class AgentSession:
     One session, at the agent's end.
 
     @ivar to_client: sends a frame toward the client, if it is there
+    @ivar away: its own socket to the relay is gone, for now
     """
 
     def __init__(
@@ -139,7 +140,7 @@ class AgentSession:
         )
         self.basic = document == "AWS-StartSSHSession"
         self.targets: dict[int, TargetSide] = {}
-        self.over = False
+        self.over = self.away = False
         self.began = False
         self.ready = False
         self.client_clogged = False
@@ -349,6 +350,12 @@ class AgentSession:
             self.to_client(self, data)
         if self.channel.under_way and self._tick is None and not self.over:
             self._tick = self._clock.callLater(TICK, self._look)
+
+    def resumed(self) -> None:
+        """It has another socket to the relay."""
+        if not self.over:
+            self.channel.resumed(self._clock.seconds())
+            self.flush()
 
     def _look(self) -> None:
         self._tick = None

@@ -15,6 +15,7 @@ import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -190,6 +191,22 @@ class SsmPeer:
         for socket in list(self.sockets):
             socket.transport.abortConnection()
 
+    def cut_agents(self, seconds: float = 0.3) -> None:
+        """
+        All agents' own sockets are gone for a while.
+
+        What is sent meanwhile is lost, and the relay asks the client to pause.
+        """
+        for session in self.sessions.values():
+            if not session.over:
+                session.away = True
+                self._deliver_later(seconds, partial(self._agent_back, session))
+
+    def _agent_back(self, session: AgentSession) -> None:
+        session.away = False
+        self._to_client(session, wire.build(wire.START, 0, 0, bytes(16), 1, 0, b"{}"))
+        session.resumed()
+
     def kill(self, instance: str) -> None:
         """An instance is gone, and its sessions with it."""
         self.instances[instance].alive = False
@@ -252,6 +269,12 @@ class SsmPeer:
 
     def from_client(self, session: AgentSession, *frames: bytes) -> None:
         """Frames on their way to an agent."""
+        if session.away:
+            pause = wire.build(wire.PAUSE, 0, 0, bytes(16), 1, 0, b"{}")
+            for socket in self.sockets:
+                if socket.session is session:
+                    socket.say(pause)
+            return
         if self.weather == CALM:
             session.receive(*frames)
             return
@@ -260,6 +283,8 @@ class SsmPeer:
 
     def _to_client(self, session: AgentSession, data: bytes) -> None:
         """A frame on its way to a client; one that is not there does not get it."""
+        if session.away:
+            return
         for socket in self.sockets:
             if socket.session is session:
                 closing = data[4:18] == b"channel_closed"
