@@ -17,7 +17,11 @@ from urllib.parse import urlsplit
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
-from twisted.internet.interfaces import IDelayedCall, IOpenSSLClientConnectionCreator
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IOpenSSLClientConnectionCreator,
+    ITCPTransport,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -63,6 +67,17 @@ class SsmSocket(WebSocketClientProtocol):
     owner: Owner | None = None
     http_status_line = ""
     _lingering: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """
+        Connected. Nothing small may wait for the far end to acknowledge what went before.
+
+        autobahn's own option comes to nothing: it reads it before it is set.
+        """
+        transport: Any = self.transport
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+        super().connectionMade()
 
     def onOpen(self) -> None:
         """It is open."""
@@ -180,7 +195,6 @@ class _Factory(WebSocketClientFactory):
             maxFramePayloadSize=LARGEST,
             maxMessagePayloadSize=LARGEST,
             failByDrop=True,
-            tcpNoDelay=True,
         )
         self.reactor = reactor
         self.ready: Deferred[SsmSocket] = Deferred()

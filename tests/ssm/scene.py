@@ -41,7 +41,7 @@ class SsmCase(SshCase):
 
     def peer(self, *instances: str, **words: Any) -> SsmPeer:
         """The services, with these instances."""
-        peer = SsmPeer(seed=words.pop("seed", 1))
+        peer = SsmPeer(seed=words.pop("seed", 1), listener=words.pop("listener", None))
         for name in instances or ("i-1",):
             peer.instances[name] = Manners(**words)
         self.addCleanup(peer.stop)
@@ -99,7 +99,7 @@ class SsmCase(SshCase):
         """Fires when a stream is over."""
         return until(lambda: near.lost, "the end of a stream")
 
-    async def listening(self, far: Protocol) -> Target:
+    async def taken_by(self, far: Protocol) -> Target:
         """A target whose one connection is this protocol's."""
 
         class Taken(Protocol):
@@ -117,7 +117,7 @@ class SsmCase(SshCase):
         Equal checksums, and one session to the end. The time is printed.
         """
         far = Party()
-        near = await self.through(upstream, await self.listening(far))
+        near = await self.through(upstream, await self.taken_by(far))
         await until(lambda: "made" in far.events, "the far end")
         peer.weather = Weather(loss=0.01, repeat=0.05, reorder=0.05)
         began = time.monotonic()

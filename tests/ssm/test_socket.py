@@ -26,6 +26,12 @@ class SocketTests(SsmCase):
         self.assertNotIn("origin", headers)
         self.assertNotIn("sec-websocket-extensions", headers)
 
+    async def test_no_delay(self) -> None:
+        """Small frames don't wait until what went before is acknowledged."""
+        near = await self.through(self.forwarding(self.peer()), await self.target())
+        socket = near.stream._carrier.session._socket
+        self.assertTrue(socket.transport.getTcpNoDelay())
+
     async def test_unsigned_once(self) -> None:
         """Who may not open a signed one may open another."""
         peer = self.peer()

@@ -164,7 +164,7 @@ class SsmUpstreamTests(SsmCase):
         peer = self.peer()
         upstream = self.forwarding(peer, stuck=0.3)
         source = Party()
-        target = await self.listening(source)
+        target = await self.taken_by(source)
         stuck = await self.through(upstream, target)
         stuck.stream.pauseProducing()
         await until(lambda: "made" in source.events, "the source")

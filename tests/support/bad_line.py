@@ -103,15 +103,15 @@ class BadLine:
         """Packets are carried again."""
         self._say(b"1")
 
-    def listener(self) -> socket.socket:
-        """A socket that listens on loopback within the namespace."""
+    def listener(self, host: str = "127.0.0.1") -> socket.socket:
+        """A socket that listens within the namespace, on loopback or another address of it."""
         made: list[socket.socket] = []
         problems: list[OSError] = []
 
         def make() -> None:
             try:
                 self._enter()
-                made.append(socket.create_server(("127.0.0.1", 0), backlog=200))
+                made.append(socket.create_server((host, 0), backlog=200))
             except OSError as problem:
                 problems.append(problem)
 

@@ -16,12 +16,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from socket import AF_INET
+from socket import socket as Listener
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny
 from twisted.internet import reactor
-from twisted.internet.interfaces import IReactorTCP, IReactorTime
+from twisted.internet.interfaces import IReactorSocket, IReactorTCP, IReactorTime
 
 from proxyd.wire.ssm import message as wire
 from tests.support.fake_aws import FakeAws
@@ -46,6 +48,11 @@ class RelaySocket(WebSocketServerProtocol):
     """A client's WebSocket."""
 
     session: AgentSession | None = None
+
+    def connectionMade(self) -> None:
+        """A connection: nothing small waits for an acknowledgement."""
+        self.transport.setTcpNoDelay(True)
+        super().connectionMade()  # type: ignore[no-untyped-call]
 
     def onConnect(self, request: Any) -> None:
         """Look at how it is opened."""
@@ -146,8 +153,14 @@ class SsmPeer:
     """
 
     def __init__(
-        self, *, seed: int = 0, api_port: int = 0, socket: type[RelaySocket] = RelaySocket
+        self,
+        *,
+        seed: int = 0,
+        api_port: int = 0,
+        socket: type[RelaySocket] = RelaySocket,
+        listener: Listener | None = None,
     ) -> None:
+        """@param listener: where the relay is, if it is not on loopback; closed here"""
         self.instances: dict[str, Manners] = {}
         self.sessions: dict[str, AgentSession] = {}
         self.sockets: list[RelaySocket] = []
@@ -168,8 +181,16 @@ class SsmPeer:
         factory.setProtocolOptions(  # type: ignore[no-untyped-call]
             openHandshakeTimeout=0, closeHandshakeTimeout=0
         )
-        self._listening = IReactorTCP(reactor).listenTCP(0, factory, interface="127.0.0.1")
-        self.port: int = self._listening.getHost().port
+        if listener is None:
+            listening = IReactorTCP(reactor).listenTCP(0, factory, interface="127.0.0.1")
+        else:
+            listener.setblocking(False)
+            sockets = IReactorSocket(reactor)
+            listening = sockets.adoptStreamPort(listener.fileno(), AF_INET, factory)
+            listener.close()
+        self._listening = listening
+        self.host: str = listening.getHost().host
+        self.port: int = listening.getHost().port
         self.api = SsmApi(self, api_port)
         self.url = self.api.url
 
@@ -257,7 +278,7 @@ class SsmPeer:
         return {
             "SessionId": session_id,
             "TokenValue": token,
-            "StreamUrl": f"ws://127.0.0.1:{self.port}/v1/data-channel/{session_id}"
+            "StreamUrl": f"ws://{self.host}:{self.port}/v1/data-channel/{session_id}"
             "?role=publish_subscribe&cell-number=AAEAAdAv6B6/fyea7+x==",
         }
 
