@@ -99,7 +99,10 @@ class InstancePortTests(SshOverSsmCase):
         await self.ended(near)
         await self.says_back(await self.through(upstream, target), b"x")
         self.assertEqual(upstream.status().in_use, "i-2")
-        self.assertIn("not online in SSM", upstream.status().instances[0].last_error)
+        await until(
+            lambda: "not online in SSM" in upstream.status().instances[0].last_error,
+            "the next try of the first to say why not",
+        )
 
     async def test_silent_port(self) -> None:
         """A port that says nothing is found out in time, and named."""
