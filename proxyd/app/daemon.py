@@ -223,6 +223,9 @@ class Daemon(OrderedService):
                 self._log.error("not reloaded: {problem}", problem=str(problem))
         except StartError as error:
             self._log.error("not reloaded: {problem}", problem=str(error))
+        except Exception:
+            # A bug; whoever waits for the end of the reload must hear of it all the same.
+            self._log.failure("not reloaded")
         else:
             self.config = config
             self._log.info("configuration reloaded")

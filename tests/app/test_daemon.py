@@ -174,8 +174,10 @@ class ReloadTests(DaemonTestCase):
         daemon = self.built(configuration(shop()))
         self.reload(daemon, configuration(shop()))
         self.reload_fails(daemon, StartError("p.yaml: gone"))
+        self.reload_fails(daemon, ZeroDivisionError("a bug"))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         ready = "READY=1\nSTATUS=PostgreSQL at 127.0.0.1:0"
-        for _ in range(2):
+        for _ in range(3):
             self.assertTrue(there.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC="))
             self.assertEqual(there.recv(4096).decode(), ready)
 
