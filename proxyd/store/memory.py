@@ -27,6 +27,7 @@ from proxyd.records import (
     TokenRecord,
     Unknown,
 )
+from proxyd.store.served import tell_all
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -216,5 +217,4 @@ class MemoryStore:
         return succeed(None)
 
     def _tell(self, change: Change) -> None:
-        for told in self._watching:
-            told(change)
+        tell_all(self._watching, change)

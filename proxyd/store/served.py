@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from proxyd.interfaces import IStore
@@ -23,6 +24,17 @@ from proxyd.records import (
 from proxyd.store.rows import Rows
 
 T = TypeVar("T")
+
+_log = Logger()
+
+
+def tell_all(watching: Sequence[Callable[[Change], object]], change: Change) -> None:
+    """Tell everybody of a change; one who has a bug keeps it from nobody else."""
+    for told in watching:
+        try:
+            told(change)
+        except Exception:
+            _log.failure("a change of the state was not followed")
 
 
 @implementer(IStore)
@@ -63,8 +75,7 @@ class ServedStore:
     def tell(self, changes: Sequence[Change]) -> None:
         """Tell of changes, in the reactor's thread."""
         for change in changes:
-            for told in self._watching:
-                told(change)
+            tell_all(self._watching, change)
 
     def databases(self) -> Deferred[list[DatabaseRecord]]:
         """See L{IStore}."""

@@ -59,6 +59,21 @@ class StoreContract(TestCase):
         verifyObject(IStore, self.store)
         self.assertLess(self.store.silent_for(), 60)
 
+    async def test_one_that_fails(self) -> None:
+        """One who watches and has a bug keeps nobody else from hearing of a revocation."""
+        heard: list[Change] = []
+
+        def fail(change: Change) -> None:
+            raise ZeroDivisionError
+
+        self.store.watch(fail)
+        self.store.watch(heard.append)
+        await self.store.add_token(a_token("t", "o"))
+        await self.store.revoke_token("", "t", NOW)
+        await self.store.tokens()
+        self.assertEqual([change.key for change in heard], [("", "t")] * 2)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+
     # Databases
 
     async def test_databases(self) -> None:
