@@ -37,7 +37,6 @@ from proxyd.auth.memory import TokenMemory
 from proxyd.config.times import STORE_WATCH, TOKENS_FORGOTTEN
 from proxyd.config.token_settings import Issuer, KeyTimes, TokenSettings
 from proxyd.interfaces import IRevocable, IStore, ITokens
-from proxyd.net.tasks import spawn
 from proxyd.records import (
     Change,
     Conflict,
@@ -357,14 +356,12 @@ class Tokens(Service):
 
     # What the store says
 
-    def _changed(self, change: Change) -> None:
+    def _changed(self, change: Change) -> Deferred[None] | None:
         if change.kind is Kind.ALL:
-            spawn(self._load_again(), _log, "reading the tokens again")
-        elif change.kind is Kind.TOKEN:
+            return self._store.tokens().addCallback(self._memory.replace)
+        if change.kind is Kind.TOKEN:
             self._memory.changed(change)
-
-    async def _load_again(self) -> None:
-        self._memory.replace(await self._store.tokens())
+        return None
 
     @property
     def _store_lost(self) -> bool:

@@ -21,7 +21,6 @@ from proxyd.config.model import Connection, Dsn
 from proxyd.config.secrets import Secret
 from proxyd.config.values import BadValue
 from proxyd.interfaces import IStore
-from proxyd.net.tasks import spawn
 from proxyd.records import Change, DatabaseRecord, Invalid, Kind
 from proxyd.store.seal import Seal, Unsealed
 from proxyd.target import Target
@@ -186,12 +185,11 @@ class Registered:
         }
         self._tell()
 
-    def _follow(self, change: Change) -> None:
+    def _follow(self, change: Change) -> Deferred[None] | None:
         if change.kind is Kind.ALL:
-            spawn(self._load(), _log, "reading the registered databases again")
-            return
+            return Deferred.fromCoroutine(self._load())
         if change.kind is not Kind.DATABASE:
-            return
+            return None
         assert isinstance(change.key, int)
         self._connections.pop(client_name(change.key), None)
         if isinstance(change.record, DatabaseRecord):
@@ -199,6 +197,7 @@ class Registered:
             if connection is not None:
                 self._connections[connection.name] = connection
         self._tell()
+        return None
 
     def _tell(self) -> None:
         for changed in self._changed:

@@ -9,13 +9,14 @@ times a second, since a connection that listens can be lost without a sound.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import psycopg
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from proxyd.errors import StartError
@@ -25,7 +26,7 @@ from proxyd.store import statements as sql
 from proxyd.store.listener import Listening
 from proxyd.store.rows import Row, Rows
 from proxyd.store.schema import steps
-from proxyd.store.served import ServedStore
+from proxyd.store.served import ServedStore, tell_all
 from proxyd.store.wire import Wire
 from proxyd.store.worker import Worker
 
@@ -59,6 +60,9 @@ class PostgresStore(ServedStore):
         self._asking = False
         self._again = False
         self._silent = False
+        # What was missed is to be told as a whole; whether those who watch have read it by now.
+        self._missed = False
+        self._behind = False
 
     def open_now(self) -> Deferred[None]:
         """See L{SqliteStore<proxyd.store.sqlite.SqliteStore>}."""
@@ -149,7 +153,8 @@ class PostgresStore(ServedStore):
 
     def _heard(self, began: float) -> None:
         self._asking = False
-        self._heard_at = began
+        if not self._behind:
+            self._heard_at = began
         if self._silent:
             self._silent = False
             _log.info("the state store answers again")
@@ -167,11 +172,12 @@ class PostgresStore(ServedStore):
 
         def work(rows: Rows) -> list[Change]:
             [[revision, pruned_to]] = self._run(sql.REVISION, {})
-            if revision == self._seen:
-                return []
-            if self._seen < pruned_to:
+            missed, self._missed = self._missed, False
+            if missed or self._seen < pruned_to:
                 self._seen = revision
                 return [Change(Kind.ALL, 0, None)]
+            if revision == self._seen:
+                return []
             found = self._run(sql.CHANGES, {"seen": self._seen})
             changed = dict.fromkeys((kind, issuer, key) for _, kind, issuer, key in found)
             self._seen = max([self._seen, *(row[0] for row in found)])
@@ -180,6 +186,28 @@ class PostgresStore(ServedStore):
         changes = self._reading(work)
         if changes:
             self._worker.tell(lambda: self.tell(changes))
+
+    def tell(self, changes: Sequence[Change]) -> None:
+        """Tell of changes; whoever has to read all again has it told until that was done."""
+        for change in changes:
+            if change.kind is not Kind.ALL:
+                tell_all(self._watching, change)
+                continue
+            self._behind = True
+            reading = [maybeDeferred(told, change) for told in self._watching]
+            gatherResults(reading, consumeErrors=True).addCallbacks(
+                self._caught_up, self._still_behind
+            )
+
+    def _caught_up(self, _: object) -> None:
+        self._behind = False
+        self._heard_at = self._reactor.seconds()
+
+    def _still_behind(self, failure: Failure) -> None:
+        """Until all is read again nobody may rely on what is known of revocations."""
+        reason = str(getattr(failure.value, "subFailure", failure).value)
+        _log.warn("what was missed could not be read, and is again: {reason}", reason=reason)
+        self._missed = True
 
     # In the thread
 

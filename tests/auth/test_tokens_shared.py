@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from proxyd.auth.issued import OwnSecret
 from proxyd.auth.tokens import Tokens
 from proxyd.config.token_settings import TokenSettings
-from proxyd.records import Change, Grant, Kind, Refusal, TokenRefused
+from proxyd.records import Change, Grant, Kind, Refusal, StoreLost, TokenRefused
 from proxyd.store.memory import MemoryStore
 from tests.auth.test_tokens import NOW, SECRET, Session
 
@@ -94,6 +94,14 @@ class SharedTests(SynchronousTestCase):
         self.store.deaf = False
         self.store._tell(Change(Kind.ALL, 0, None))
         self.assertEqual(session.reasons, ["its token was revoked"])
+
+    def test_missed_and_not_read(self) -> None:
+        """Who can't read what was missed says so, and the store tells of it again."""
+        node = self.node()
+        self.successResultOf(self.store.close())
+        told = node._changed(Change(Kind.ALL, 0, None))
+        assert told is not None
+        self.failureResultOf(told, StoreLost)
 
     def silent(self, seconds: float) -> None:
         """The store has been silent for so long."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, fail, gatherResults
 from twisted.trial.unittest import TestCase
 
 from proxyd.errors import StartError
@@ -193,6 +193,35 @@ class SharedTests(TestCase):
         second._poll()
         await until(lambda: heard, "news")
         self.assertEqual([one.kind for one in heard], [Kind.ALL])
+
+    async def test_missed_and_not_read(self) -> None:
+        """Until those who watch have read all again it is told again, and counts as not heard."""
+        store = self.node(poll=3600)
+        await store.open()
+        read: Deferred[None] = Deferred()
+        answers: list[Deferred[None]] = [fail(StoreLost("on purpose")), read]
+        heard: list[Change] = []
+
+        def watch(change: Change) -> Deferred[None]:
+            heard.append(change)
+            return answers[len(heard) - 1]
+
+        store.watch(watch)
+        await self.deafen(store)
+        store._missed = True
+        for times in (1, 2):
+            store._poll()
+            await until(lambda times=times: len(heard) == times, "news")
+            await until(lambda: not store._asking, "the end of a look")
+            self.assertTrue(store._behind)
+        before = store._heard_at
+        store._poll()
+        await until(lambda: not store._asking, "the end of a look")
+        self.assertEqual((store._heard_at, len(heard)), (before, 2))
+        read.callback(None)
+        self.assertFalse(store._behind)
+        self.assertNotEqual(store._heard_at, before)
+        self.assertEqual({change.kind for change in heard}, {Kind.ALL})
 
     async def test_newer(self) -> None:
         """A store of a newer version is left alone."""
