@@ -170,20 +170,25 @@ class PostgresStore(ServedStore):
     def _look(self) -> None:
         """In the thread: read what is new since L{_seen}, and tell of it."""
 
-        def work(rows: Rows) -> list[Change]:
+        missed, self._missed = self._missed, False
+
+        def work(rows: Rows) -> tuple[int, list[Change]]:
             [[revision, pruned_to]] = self._run(sql.REVISION, {})
-            missed, self._missed = self._missed, False
             if missed or self._seen < pruned_to:
-                self._seen = revision
-                return [Change(Kind.ALL, 0, None)]
+                return revision, [Change(Kind.ALL, 0, None)]
             if revision == self._seen:
-                return []
+                return revision, []
             found = self._run(sql.CHANGES, {"seen": self._seen})
             changed = dict.fromkeys((kind, issuer, key) for _, kind, issuer, key in found)
-            self._seen = max([self._seen, *(row[0] for row in found)])
-            return [rows.current(Kind(kind), issuer, key) for kind, issuer, key in changed]
+            last = max([self._seen, *(row[0] for row in found)])
+            return last, [rows.current(Kind(kind), issuer, key) for kind, issuer, key in changed]
 
-        changes = self._reading(work)
+        try:
+            # Seen is what was read to its end: where it breaks off, it is read once more.
+            self._seen, changes = self._reading(work)
+        except BaseException:
+            self._missed = self._missed or missed
+            raise
         if changes:
             self._worker.tell(lambda: self.tell(changes))
 

@@ -179,6 +179,23 @@ class SharedTests(TestCase):
         answered: Deferred[list[object]] = store.tokens()  # type: ignore[assignment]
         self.assertEqual(await answered, [])
 
+    async def test_cut_while_reading(self) -> None:
+        """A connection that is cut between the news and what they are about costs no news."""
+        first, second = self.node(), self.node(poll=3600)
+        await first.open()
+        await second.open()
+        await self.deafen(second)
+        heard = self.hearing(second)
+        await first.add_token(a_token("t", "o"))
+        with shared_database().admin(self.dsn.rpartition("/")[2]) as admin:
+            admin.query("BEGIN; LOCK TABLE proxyd.tokens")
+            second._poll()
+            await until(lambda: self.terminate("SELECT token_id%"), "the look's connection")
+            admin.query("ROLLBACK")
+        await until(lambda: not second._asking, "the end of the look")
+        second._poll()
+        await until(lambda: heard, "the change")
+
     async def test_missed_too_much(self) -> None:
         """A node that slept for longer than changes are kept reads all again."""
         first, second = self.node(), self.node(poll=3600)
