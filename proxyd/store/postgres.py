@@ -56,6 +56,7 @@ class PostgresStore(ServedStore):
         self._polling.clock = reactor
         self._every = poll
         self._seen = -1
+        self._heard_by = 0
         self._heard_at: float | None = None
         self._asking = False
         self._again = False
@@ -174,7 +175,10 @@ class PostgresStore(ServedStore):
 
         def work(rows: Rows) -> tuple[int, list[Change]]:
             [[revision, pruned_to]] = self._run(sql.REVISION, {})
-            if missed or self._seen < pruned_to:
+            # By a new connection it may be another server: a standby that took over may not have
+            # the last changes, and count others by their numbers.
+            other = self._wire.made != self._heard_by
+            if missed or other or not pruned_to <= self._seen <= revision:
                 return revision, [Change(Kind.ALL, 0, None)]
             if revision == self._seen:
                 return revision, []
@@ -186,6 +190,7 @@ class PostgresStore(ServedStore):
         try:
             # Seen is what was read to its end: where it breaks off, it is read once more.
             self._seen, changes = self._reading(work)
+            self._heard_by = self._wire.made
         except BaseException:
             self._missed = self._missed or missed
             raise
@@ -260,6 +265,7 @@ class PostgresStore(ServedStore):
                 self._bring_up()
             with self._wire.transaction():
                 [[self._seen, _]] = self._run(sql.REVISION, {})
+            self._heard_by = self._wire.made
         except StartError:
             self._wire.close()
             raise

@@ -32,6 +32,7 @@ class Wire:
     A connection that is there when it is needed.
 
     @ivar place: where it leads, without a password
+    @ivar made: how many connections there were so far
     """
 
     def __init__(self, dsn: str, deadline: float) -> None:
@@ -50,6 +51,7 @@ class Wire:
         self._conninfo = make_conninfo("", **{**_USUAL, **said})
         hosts, ports = said.get("host", ""), said.get("port", "")
         self.place = f"postgresql://{hosts}{':' if ports else ''}{ports}/{said.get('dbname', '')}"
+        self.made = 0
         self._connection: psycopg.Connection[Any] | None = None
 
     @property
@@ -66,6 +68,7 @@ class Wire:
         """
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(self._conninfo, autocommit=True)
+            self.made += 1
         return self._connection
 
     @contextmanager

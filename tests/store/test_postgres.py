@@ -211,6 +211,39 @@ class SharedTests(TestCase):
         await until(lambda: heard, "news")
         self.assertEqual([one.kind for one in heard], [Kind.ALL])
 
+    async def test_another_server(self) -> None:
+        """A standby that took over may lack what was seen, and count anew: all is read again."""
+        first, second = self.node(poll=3600), self.node(poll=3600)
+        await first.open()
+        await second.open()
+        await self.deafen(second)
+        await first.add_token(a_token("t", "o"))
+        second._poll()
+        await until(lambda: not second._asking, "the end of a look")
+        heard = self.hearing(second)
+        # The last change is lost, and another has its number.
+        with shared_database().admin(self.dsn.rpartition("/")[2]) as admin:
+            admin.query("DELETE FROM proxyd.tokens; DELETE FROM proxyd.changes")
+            admin.query("UPDATE proxyd.state SET revision = revision - 1")
+        await first.add_token(a_token("t2", "o"))
+        self.terminate("%")
+        second._poll()
+        await until(lambda: heard, "news")
+        self.assertEqual([one.kind for one in heard], [Kind.ALL])
+
+    async def test_counts_backwards(self) -> None:
+        """Where the store knows less than was seen already, all is read again."""
+        store = self.node(poll=3600)
+        await store.open()
+        await self.deafen(store)
+        await store.add_token(a_token("t", "o"))
+        heard = self.hearing(store)
+        with shared_database().admin(self.dsn.rpartition("/")[2]) as admin:
+            admin.query("UPDATE proxyd.state SET revision = revision - 1")
+        store._poll()
+        await until(lambda: heard, "news")
+        self.assertEqual([one.kind for one in heard], [Kind.ALL])
+
     async def test_missed_and_not_read(self) -> None:
         """Until those who watch have read all again it is told again, and counts as not heard."""
         store = self.node(poll=3600)
