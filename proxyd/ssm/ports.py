@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from proxyd.config.times import SsmTimes
 from proxyd.errors import DialError, DialFailure
 from proxyd.net.failover import WayLost
+from proxyd.net.last_bytes import LastBytes
 from proxyd.ssm.session import Session
 from proxyd.ssm.stream import SsmStream
 from proxyd.target import Target
@@ -38,6 +39,9 @@ class _Carrying:
 
     def __init__(self, clock: IReactorTime, times: SsmTimes) -> None:
         self.streams: dict[int, SsmStream] = {}
+        self.last_bytes: LastBytes[SsmStream] = LastBytes(
+            clock, lambda stream: stream.sent, lambda stream: stream.abortConnection()
+        )
         self._clock = clock
         self._times = times
         self._turns: deque[SsmStream] = deque()
@@ -123,6 +127,7 @@ class _Carrying:
         """The session is gone, and all that was in it."""
         self._turns.clear()
         self._forget_stuck()
+        self.last_bytes.stop()
         for stream in list(self.streams.values()):
             stream.lost(error.detail)
 

@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from proxyd.interfaces import IStream
+from proxyd.net.last_bytes import LastBytes
 from proxyd.net.writer_side import HIGH_WATER, LOW_WATER, WriterSide
 from proxyd.target import Target
 
@@ -48,6 +49,10 @@ class Carrier(Protocol):
 
     def sent(self) -> None:
         """What was put is to go now."""
+
+    @property
+    def last_bytes(self) -> LastBytes[SsmStream]:
+        """Its streams that end when what waits is sent."""
 
     def kept_changed(self) -> None:
         """A stream keeps more bytes for its reader, or fewer."""
@@ -74,6 +79,7 @@ class SsmStream(WriterSide):
     @ivar number: its number in the session
     @ivar kept: bytes that its reader has not taken
     @ivar taken: bytes that it has
+    @ivar sent: bytes that the far side was sent
     @ivar queued: whether it waits for its turn to send
     @ivar heard: whether anything came from the far side
     """
@@ -85,6 +91,7 @@ class SsmStream(WriterSide):
         self.number = number
         self.kept = 0
         self.taken = 0
+        self.sent = 0
         self.queued = False
         self.heard = False
         self._carrier = carrier
@@ -205,6 +212,7 @@ class SsmStream(WriterSide):
             room -= len(data)
         if parts:
             self.pending -= TURN - room
+            self.sent += TURN - room
             self._carrier.put(self, b"".join(parts))
         if self._producer_paused and self.pending <= LOW_WATER:
             self._resume_writer()
@@ -253,12 +261,14 @@ class SsmStream(WriterSide):
                 self._all_written()
 
     def loseConnection(self) -> None:
-        """Close it, when all that waits is sent."""
+        """Close it, when all that waits is sent, or no more is taken."""
         if self.disconnecting or self._over:
             return
         self.disconnecting = True
         if not self._waiting:
             self._all_written()
+        if not self._over:
+            self._carrier.last_bytes.wait(self)
 
     def abortConnection(self) -> None:
         """Close it now; what waits is thrown away. There is no reset."""
@@ -270,6 +280,7 @@ class SsmStream(WriterSide):
     def _end(self, error: Exception) -> None:
         """End it, and tell the protocol: not while it is calling us."""
         self._over = True
+        self._carrier.last_bytes.forget(self)
         self._held.clear()
         self._waiting.clear()
         self.pending = self.kept = 0

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.config.times import SsmTimes
+from proxyd.config.times import LAST_BYTES, SsmTimes
 from proxyd.errors import DialError, DialFailure
 from proxyd.net.failover import WayLost
 from proxyd.ssm.ports import MOST_KEPT, BasicPort, MuxPort
@@ -133,6 +133,38 @@ class MuxPortTests(PortCase):
         sent = self.session.sent()
         self.assertEqual((sent.count(b"a"), sent.count(b"b")), (40_000, 100))
         self.assertLess(sent.index(b"b"), 20_000)
+
+    def test_last_bytes(self) -> None:
+        """What waits when its writer has gone is sent as long as some of it is taken, no longer."""
+        port = self.mux()
+        stream, party = self.opened(port)
+        self.session.writable = False
+        stream.write(b"a" * 60_000)
+        stream.loseConnection()
+        self.clock.advance(LAST_BYTES - 1)
+        stream.turn()  # it is taken, bit by bit
+        self.clock.advance(LAST_BYTES - 1)
+        self.assertFalse(party.lost)
+        self.session.sent()
+        self.clock.advance(LAST_BYTES)
+        self.clock.advance(0)
+        self.assertTrue(party.lost)
+        self.assertEqual(self.session.sent(), frame(1, 3))
+        self.assertEqual(port.streams, {})
+
+    def test_last_bytes_are_taken(self) -> None:
+        """When all is sent nothing is left to wait for; nor when the session is gone."""
+        port = self.mux()
+        (one, party), (two, other) = self.opened(port), self.opened(port)
+        self.session.writable = False
+        for stream in (one, two):
+            stream.write(b"a" * 100)
+            stream.loseConnection()
+        one.turn()
+        port.session_over(DialError(DialFailure.LOST, "gone"))
+        self.clock.advance(0)
+        self.assertTrue(party.lost and other.lost)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_held_back_and_cut_off(self) -> None:
         """One that is not read holds the session, and is cut off where others share it."""
