@@ -11,10 +11,12 @@ from twisted.internet.defer import Deferred
 
 from proxyd.app.databases import Databases
 from proxyd.app.room import Ground, Room
+from proxyd.app.ways import Ways
 from proxyd.config.api_model import Api
 from proxyd.config.model import Config
 from proxyd.config.values import address_of
 from proxyd.figures import Figure
+from proxyd.interfaces import UpstreamStatus
 from proxyd.net.certificates import state_directory
 from proxyd.net.tls import server_context
 from proxyd.web.admin_token import admin_token, metrics_token
@@ -54,9 +56,10 @@ class Whole(Protocol):
 class DaemonOperations:
     """The daemon as the API sees it."""
 
-    def __init__(self, daemon: Whole, databases: Databases) -> None:
+    def __init__(self, daemon: Whole, databases: Databases, ways: Ways) -> None:
         self._daemon = daemon
         self._databases = databases
+        self._ways = ways
 
     @property
     def state(self) -> str:
@@ -99,6 +102,12 @@ class DaemonOperations:
             for pool in self._databases.pools
         ]
 
+    def upstreams(self) -> Sequence[dict[str, Any]]:
+        """Each upstream with its instances."""
+        return [
+            _told(name, upstream.status()) for name, upstream in self._ways.router.upstreams.items()
+        ]
+
     def restart(self) -> Deferred[None]:
         """Reopen pools and listeners, and keep what is in flight."""
         return self._daemon.reopen()
@@ -113,7 +122,13 @@ class ApiRoom(Room):
     """
 
     def __init__(
-        self, ground: Ground, config: Config, api: Api, daemon: Whole, databases: Databases
+        self,
+        ground: Ground,
+        config: Config,
+        api: Api,
+        daemon: Whole,
+        databases: Databases,
+        ways: Ways,
     ) -> None:
         """
         @param api: the configuration's section
@@ -123,7 +138,7 @@ class ApiRoom(Room):
         self._ground = ground
         self._daemon = daemon
         metrics = Metrics(self._figures)
-        operations = DaemonOperations(daemon, databases)
+        operations = DaemonOperations(daemon, databases, ways)
         resources: list[Resource] = [
             Health(operations),
             Telling(metrics, lambda: described(self.routes)),
@@ -207,3 +222,25 @@ def _hosts(api: Api) -> Iterable[str]:
         address = address_of(place.host)
         if place.host and not (address is not None and address.is_unspecified):
             yield place.host
+
+
+def _told(name: str, status: UpstreamStatus) -> dict[str, Any]:
+    """An upstream, as C{GET /api/docker/proxy} tells it."""
+    return {
+        "upstream": name,
+        "state": status.state,
+        "in_use": status.in_use,
+        "last_error": status.last_error,
+        "opened": status.opened,
+        "failed": status.failed,
+        "instances": [
+            {
+                "instance": one.name,
+                "state": one.state,
+                "sessions": one.sessions,
+                "streams": one.streams,
+                "last_error": one.last_error,
+            }
+            for one in status.instances
+        ],
+    }

@@ -120,7 +120,8 @@ class Daemon(OrderedService):
             # Its libraries take a while to import. It is the last: it offers what the others bring.
             from proxyd.app.api import ApiRoom
 
-            self.rooms = (*self.rooms, ApiRoom(ground, config, config.api, self, self.databases))
+            room = ApiRoom(ground, config, config.api, self, self.databases, self.ways)
+            self.rooms = (*self.rooms, room)
         self.notify = Notify(reactor, environment)
         stack: list[IService] = [self.resolver, _LinkService(self.link)]
         stack += [service for room in self.rooms for service in room.inner]

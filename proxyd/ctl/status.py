@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import click
 
 from proxyd.ctl.asking import Asking, asks, print_table, shown
@@ -17,12 +20,13 @@ _POOL = {
     "acquired": "acquire_count",
     "last error": "last_error",
 }
+_WAYS = ["upstream", "", "instance", "is", "sessions", "streams", "opened", "failed", "last error"]
 
 
 @click.command()
 @asks
 def status(asking: Asking) -> None:
-    """Tell how proxyd is: its listeners, sessions and pools."""
+    """Tell how proxyd is: its listeners, sessions, pools and upstreams."""
     value = asking.client.get("/api/docker/proxy")
     if asking.as_json:
         asking.done(value)
@@ -40,6 +44,32 @@ def status(asking: Asking) -> None:
         print_table(
             list(_POOL), [[shown(pool[name]) for name in _POOL.values()] for pool in value["pools"]]
         )
+    if value["upstreams"]:
+        click.echo()
+        print_table(_WAYS, [row for one in value["upstreams"] for row in _rows(one)])
+
+
+def _rows(upstream: dict[str, Any]) -> Iterator[list[str]]:
+    """A row for each instance; one for an upstream that has none."""
+    name, state = shown(upstream["upstream"]), shown(upstream["state"])
+    made = [shown(upstream["opened"]), shown(upstream["failed"])]
+    if not upstream["instances"]:
+        yield [name, state, "", "", "", "", *made, shown(upstream["last_error"])]
+    for one in upstream["instances"]:
+        used = ", in use" if one["instance"] == upstream["in_use"] else ""
+        numbers = [shown(one["sessions"]), shown(one["streams"])]
+        error = shown(one["last_error"])
+        yield [
+            name,
+            state,
+            shown(one["instance"]),
+            shown(one["state"]) + used,
+            *numbers,
+            *made,
+            error,
+        ]
+        # They are the upstream's, not the instance's.
+        name, state, made = "", "", ["", ""]
 
 
 def _spoken(seconds: float) -> str:

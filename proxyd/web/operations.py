@@ -34,6 +34,9 @@ class Operations(Protocol):
     def pools(self) -> Sequence[dict[str, Any]]:
         """Each pool with its numbers, as C{GET /api/docker/proxy} tells them."""
 
+    def upstreams(self) -> Sequence[dict[str, Any]]:
+        """Each upstream with its instances, in the same way."""
+
     def restart(self) -> Deferred[None]:
         """
         Reopen pools and listeners, and keep what is in flight.

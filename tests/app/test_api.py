@@ -14,7 +14,9 @@ from proxyd.app.daemon import Daemon
 from proxyd.config.api_model import Api
 from proxyd.config.model import Config, Listener
 from proxyd.config.secrets import Secret
+from proxyd.config.ways import Ssh, Upstream
 from proxyd.errors import StartError
+from proxyd.target import Target
 from proxyd.web.answer import ApiError
 from proxyd.web.guard import Visit
 from proxyd.web.route import Access
@@ -145,7 +147,7 @@ class OperationsTests(DaemonTestCase):
 
     def operations(self, daemon: Daemon) -> DaemonOperations:
         """The daemon as the API sees it."""
-        return DaemonOperations(daemon, daemon.databases)
+        return DaemonOperations(daemon, daemon.databases, daemon.ways)
 
     def test_state(self) -> None:
         """Ready once the reactor runs, draining from the first moment of a stop."""
@@ -168,6 +170,16 @@ class OperationsTests(DaemonTestCase):
             self.assertEqual(pool[name], 0)
         self.assertIn("acquire_count", pool)
         self.assertIn("max_lifetime_closed", pool)
+
+    def test_upstreams(self) -> None:
+        """Each upstream with its instances, in their order."""
+        hosts = (Target("192.0.2.7", 22), Target("192.0.2.8", 2222))
+        office = Upstream("office", Ssh("ops"), hosts=hosts)
+        daemon = self.serving(configuration(upstreams={"office": office}))
+        (told,) = self.operations(daemon).upstreams()
+        self.assertEqual((told["upstream"], told["in_use"], told["opened"]), ("office", None, 0))
+        names = [one["instance"] for one in told["instances"]]
+        self.assertEqual(names, ["192.0.2.7:22", "192.0.2.8:2222"])
 
     def test_restart(self) -> None:
         """Pools are made anew; what one room can't open keeps no other from it."""

@@ -89,6 +89,10 @@ class FakeOperations:
         """None."""
         return []
 
+    def upstreams(self) -> Sequence[dict[str, Any]]:
+        """None."""
+        return []
+
     def restart(self) -> Deferred[None]:
         """Count it."""
         self.restarts += 1

@@ -10,7 +10,7 @@ from proxyd.net.sessions import Sessions
 from proxyd.web.answer import Answer, ApiError
 from proxyd.web.operations import Operations
 from proxyd.web.route import Call, Route
-from proxyd.web.schema import closed, listed, number, said, whole
+from proxyd.web.schema import closed, listed, number, or_null, said, whole
 
 _COUNTS = {
     "total_connections": "Server connections that are there or being opened",
@@ -57,6 +57,29 @@ STATUS = closed(
                 }
             )
         ),
+        "upstreams": listed(
+            closed(
+                {
+                    "upstream": said(),
+                    "state": said("up, connecting, down or stopped"),
+                    "in_use": or_null(said("The instance that new connections go by")),
+                    "last_error": said("What went wrong last"),
+                    "opened": whole("Connections made through it so far"),
+                    "failed": whole("Connections that its way could not make"),
+                    "instances": listed(
+                        closed(
+                            {
+                                "instance": said("HOST:PORT, an instance's id, or an agent's"),
+                                "state": said("connected, connecting or lost"),
+                                "sessions": whole("SSH connections or SSM sessions to it"),
+                                "streams": whole("Connections that go by it now"),
+                                "last_error": said("Why it was lost, or not reached, last time"),
+                            }
+                        )
+                    ),
+                }
+            )
+        ),
     }
 )
 
@@ -75,7 +98,7 @@ class Proxy:
                 "GET",
                 "/api/docker/proxy",
                 self.status,
-                "Listeners and pools, with their numbers",
+                "Listeners, pools and upstreams, with their numbers",
                 {200: ("As they are now", STATUS)},
             ),
             Route(
@@ -100,6 +123,7 @@ class Proxy:
                 ],
                 "sessions": self._sessions.counts(),
                 "pools": list(operations.pools()),
+                "upstreams": list(operations.upstreams()),
             }
         )
 

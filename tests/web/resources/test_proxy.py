@@ -21,6 +21,7 @@ class ProxyTests(ApiTestCase):
                 "listeners": [{"kind": "postgres", "address": "127.0.0.1:6432"}],
                 "sessions": {"postgres": 2},
                 "pools": [],
+                "upstreams": [],
             },
         )
 
