@@ -124,6 +124,8 @@ def _state_url(text: str, root: Section) -> str:
     scheme, _, path = text.partition("://")
     if scheme != "sqlite" or not path.startswith(("/", "~")):
         raise BadValue("must be sqlite:///PATH (postgresql:// for several nodes)")
+    if "?" in path or "#" in path:
+        raise BadValue("takes no parameters; in a path ? is written %3F, and # %23")
     path = values.expanded(path, root.environment)
     return f"sqlite:///{path.lstrip('/')}"
 

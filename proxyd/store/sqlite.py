@@ -34,6 +34,7 @@ T = TypeVar("T")
 _log = Logger()
 
 _PRIVATE = 0o600
+_HEADER = b"SQLite format 3\0"
 _BUSY = 5.0
 
 
@@ -148,6 +149,7 @@ class SqliteStore(ServedStore):
         """Make the file if there is none, for us alone, and keep other processes out."""
         folder = os.path.dirname(self._path)
         os.makedirs(folder, mode=0o700, exist_ok=True)
+        self._look_at()
         lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
         self._lock = lock
         try:
@@ -156,14 +158,24 @@ class SqliteStore(ServedStore):
             raise StartError(
                 f"state file {self._path}: another process uses it: give this one its own `state`"
             ) from None
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE))
+
+    def _look_at(self) -> None:
+        """Refuse what can't be ours, before anything is made beside it."""
         try:
-            mode = stat.S_IMODE(os.fstat(file).st_mode)
-            if mode & ~_PRIVATE:
-                _log.warn("{path} was open to others: it is closed to them now", path=self._path)
-                os.fchmod(file, _PRIVATE)
-        finally:
-            os.close(file)
+            if not stat.S_ISREG(os.stat(self._path).st_mode):
+                raise StartError(f"state file {self._path}: this is no file")
+            with open(self._path, "rb") as file:
+                if file.read(len(_HEADER)) not in (b"", _HEADER):
+                    raise sqlite3.DatabaseError("file is not a database")
+        except FileNotFoundError:
+            pass
+
+    def _close_to_others(self) -> None:
+        """Done when the file is known to be ours: another's must stay as it is."""
+        if stat.S_IMODE(os.stat(self._path).st_mode) & ~_PRIVATE:
+            os.chmod(self._path, _PRIVATE)
+            _log.warn("{path} was open to others: it is closed to them now", path=self._path)
 
     def _connected(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -171,6 +183,7 @@ class SqliteStore(ServedStore):
         )
         try:
             self._check(connection)
+            self._close_to_others()
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             self._bring_up(connection)

@@ -39,6 +39,12 @@ class StateTests(ReadingCase):
                 ["proxyd.yaml:1: state: must be sqlite:///PATH (postgresql:// for several nodes)"],
             )
 
+    def test_more_than_a_path(self) -> None:
+        """What sqlite:// of other programs may say has no effect here, so it is refused."""
+        for text in ("sqlite:///x?mode=ro", "sqlite:///x#y"):
+            (problem,) = self.wrong(f"state: '{text}'")
+            self.assertIn("state: takes no parameters", problem)
+
     def test_no_connection_string(self) -> None:
         """A URI that libpq can't read is refused, and nothing of it quoted."""
         more = "\nstate_key: env:K\ntokens: {secret: env:S}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -111,6 +112,31 @@ class FileTests(TestCase):
         self.path.parent.mkdir(parents=True)
         self.path.write_bytes(b"precious text, longer than a header of SQLite's would be" * 50)
         self.assertIn("not a database", await self.refused())
+
+    async def test_a_mistaken_path(self) -> None:
+        """What is another's keeps its mode, and no file is made beside what is no database."""
+        self.path.parent.mkdir(parents=True)
+        self.path.write_text("root:x:0:0:root:/root:/bin/sh\n")
+        os.chmod(self.path, 0o644)
+        await self.refused()
+        self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o644)
+        self.assertEqual(list(self.path.parent.iterdir()), [self.path])
+        self.path.unlink()
+        with closing(sqlite3.connect(self.path)) as other:
+            other.execute("CREATE TABLE recipes (name TEXT)")
+        os.chmod(self.path, 0o644)
+        await self.refused()
+        self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o644)
+
+    async def test_no_file(self) -> None:
+        """A folder or a pipe is no state file; nobody waits for a pipe's other end."""
+        self.path.mkdir(parents=True)
+        failure = await self.assertFailure(self.store().open(), StartError)
+        self.assertIn("this is no file", str(failure))
+        self.path.rmdir()
+        os.mkfifo(self.path)
+        failure = await self.assertFailure(self.store().open(), StartError)
+        self.assertIn("this is no file", str(failure))
 
     async def test_of_something_else(self) -> None:
         """Another program's database is left alone."""
