@@ -48,7 +48,9 @@ class IStore(Interface):
         """
         Hear of every change from now on, of this node's own too.
 
-        A change is told before the call that made it is answered.
+        A change is told before the call that made it is answered. Whoever reads all
+        again because of C{Kind.ALL} gives a Deferred for it: where that fails, a shared
+        store says so again, and counts as silent meanwhile.
         """
 
     def databases() -> Deferred[list[DatabaseRecord]]:
