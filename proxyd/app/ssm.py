@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from OpenSSL import crypto
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 
@@ -25,7 +26,7 @@ from proxyd.ssm.upstream import SsmUpstream
 from proxyd.ssm.way import InstancePort
 
 if TYPE_CHECKING:
-    from proxyd.ssh.upstream import SshLogin
+    from proxyd.ssh.upstream import SshLogin, SshUpstream
 
 _CONNECT = 45.0
 """Seconds: a session is started, a silent port found out, and SSH spoken."""
@@ -52,21 +53,39 @@ def ssm_upstream(
             resolves=resolves,
             sessions=settings.sessions,
         )
-    from proxyd.ssh.upstream import Host, SshUpstream
-
-    assert settings.ssh is not None
-    port = settings.ssh.port
-    hosts = [Host(one, one, port, InstancePort(sessions, one, port)) for one in settings.instances]
-    reactor: Any = ground.reactor
-    return SshUpstream(
-        settings.name,
-        hosts,
+    return ssh_in_instances(
+        settings,
         login,
-        reactor,
+        sessions,
+        ground.reactor,
         resolves=resolves,
         sessions=settings.sessions,
         times=UpstreamTimes(connect=_CONNECT),
     )
+
+
+def ssh_in_instances(
+    settings: Upstream, login: SshLogin, ground: Ground, reactor: Any, **words: Any
+) -> SshUpstream:
+    """
+    An upstream by SSH in sessions; words are L{SshUpstream<proxyd.ssh.upstream.SshUpstream>}'s.
+
+    Its stop fires when AWS knows of the end of all of them: an instance keeps a
+    worker, and its connection to sshd, for each one that nobody has ended.
+    """
+    # Its libraries take a while to import.
+    from proxyd.ssh.upstream import Host, SshUpstream
+
+    class SshInInstances(SshUpstream):
+        """It stops when its sessions are over, too."""
+
+        def stopService(self) -> Deferred[None]:
+            return super().stopService().addCallback(lambda _: ground.unended.none_left())
+
+    assert settings.ssh is not None
+    port = settings.ssh.port
+    hosts = [Host(one, one, port, InstancePort(ground, one, port)) for one in settings.instances]
+    return SshInInstances(settings.name, hosts, login, reactor, **words)
 
 
 def _sessions_ground(aws: Aws, ground: DaemonGround, threads: Threads) -> Ground:

@@ -11,6 +11,7 @@ from enum import Enum, unique
 from functools import partial
 from typing import Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from proxyd.config.times import SsmTimes
@@ -51,6 +52,38 @@ class Port(Protocol):
         """Nothing more comes or goes."""
 
 
+class Unended:
+    """Sessions of which AWS was not told yet that they are over."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._waiting: list[Deferred[None]] = []
+
+    def __len__(self) -> int:
+        return self._count
+
+    def begin(self) -> None:
+        """There is one more."""
+        self._count += 1
+
+    def end(self) -> None:
+        """One of them is over, and AWS was told, as far as it can be reached."""
+        self._count -= 1
+        if not self._count:
+            waiting, self._waiting = self._waiting, []
+            for one in waiting:
+                one.callback(None)
+
+    def none_left(self) -> Deferred[None]:
+        """Fires when there are none."""
+        done: Deferred[None] = Deferred()
+        if self._count:
+            self._waiting.append(done)
+        else:
+            done.callback(None)
+        return done
+
+
 @dataclass(frozen=True, slots=True)
 class Ground:
     """
@@ -65,6 +98,7 @@ class Ground:
     times: SsmTimes
     since: float
     new_id: Callable[[], bytes] = field(default_factory=lambda: partial(next, _ids()))
+    unended: Unended = field(default_factory=Unended)
 
 
 def _ids() -> Iterator[bytes]:

@@ -89,6 +89,9 @@ class Session:
 
         @raise DialError: why not; then nothing is left behind
         """
+        unended = self._ground.unended
+        unended.begin()
+        self._ended.addCallback(lambda _: unended.end())
         try:
             ticket = await self._ground.source.start(
                 self._instance, self._document, self._parameters

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.config.times import SsmTimes
-from proxyd.ssm.ground import Ground
+from proxyd.ssm.ground import Ground, Unended
 
 
-class GroundTests(TestCase):
+class GroundTests(SynchronousTestCase):
     """What sessions stand on."""
 
     def test_ids(self) -> None:
@@ -20,3 +20,16 @@ class GroundTests(TestCase):
         ids = [ground.new_id() for ground in grounds for _ in range(1000)]
         self.assertEqual({len(one) for one in ids}, {16})
         self.assertEqual(len(set(ids)), 2000)
+
+    def test_unended(self) -> None:
+        """Whoever waits is told when the last one is over; at once where there is none."""
+        unended = Unended()
+        self.successResultOf(unended.none_left())
+        unended.begin()
+        unended.begin()
+        waiting = unended.none_left()
+        unended.end()
+        self.assertEqual(len(unended), 1)
+        self.assertNoResult(waiting)
+        unended.end()
+        self.successResultOf(waiting)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet import reactor
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+from proxyd.app.ssm import ssh_in_instances
+from proxyd.config.ways import Ssh, Upstream
 from proxyd.errors import DialFailure
-from proxyd.ssh.upstream import Host, SshUpstream
+from proxyd.ssh.upstream import SshUpstream
 from proxyd.ssm.way import InstancePort
 from proxyd.target import Target
-from tests.ssh.scene import ANN
+from tests.ssh.scene import ANN, PULSE, SWIFT
 from tests.ssm.scene import BULK_SECONDS, SsmCase
 from tests.support.seeds import printed_seed
-from tests.support.ssm_peer import SsmPeer
+from tests.support.ssm_peer import SsmPeer, Weather
 from tests.support.streams import StreamConformance, until
 
 
@@ -27,8 +30,20 @@ class SshOverSsmCase(SsmCase):
         ground = self.ground(peer, **words)
         for manners in peer.instances.values():
             manners.ports[22] = server.port
-        hosts = [Host(one, one, 22, InstancePort(ground, one, 22)) for one in peer.instances]
-        return self.upstream(server, hosts=hosts, sessions=sessions)
+        settings = Upstream("office", ssh=Ssh(), instances=tuple(peer.instances))
+        upstream = ssh_in_instances(
+            settings,
+            self.login(server),
+            ground,
+            reactor,
+            sessions=sessions,
+            times=SWIFT,
+            pulse=PULSE,
+            timeout=40.0,
+        )
+        upstream.startService()
+        self.addCleanup(upstream.stopService)
+        return upstream
 
 
 class InstancePortTests(SshOverSsmCase):
@@ -49,6 +64,19 @@ class InstancePortTests(SshOverSsmCase):
         await self.ended(near)
         await upstream.stopService()
         await until(lambda: "TerminateSession" in peer.api.asked, "the end of the session")
+
+    async def test_stopped(self) -> None:
+        """A stop waits until AWS knows that all sessions are over, however far it is."""
+        peer = self.peer("i-1", "i-2")
+        upstream = self.over(peer, sessions=2)
+        await until(lambda: len(peer.sessions) == 4, "all sessions")
+        await until(
+            lambda: [one.sessions for one in upstream.status().instances] == [2, 2], "all of SSH"
+        )
+        peer.weather = Weather(delay=0.1)
+        await upstream.stopService()
+        self.assertEqual(peer.api.asked.count("TerminateSession"), 4)
+        self.assertEqual([one for one in peer.sessions.values() if not one.over], [])
 
     async def test_sessions(self) -> None:
         """Each of several sessions has an SSH connection of its own, and streams are spread."""
