@@ -278,6 +278,7 @@ class Lease:
             else:
                 server.abort()
             pool.discard(server)
+        self.flow.let_go()
         finished(self, reason)
 
     def cancel_done(self) -> Deferred[None]:

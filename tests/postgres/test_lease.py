@@ -7,6 +7,8 @@ on no doubt does it serve anybody else.
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +44,13 @@ class Watcher:
 
     def gone(self, end: End, reason: str) -> None:
         """One is lost."""
+
+
+class Errors:
+    """Hears the errors of a server, and can be asked whether it is still there."""
+
+    def __call__(self, body: bytes) -> None:
+        """An error."""
 
 
 class LeaseTestCase(SceneTestCase):
@@ -209,6 +218,29 @@ class LeftInOrderTests(LeaseTestCase):
         await self.begin()
         await self.reused(self.leave(), RESET)
         self.assertEqual(self.lease.server.parameters["application_name"], "reset")
+
+
+class ForgottenTests(LeaseTestCase):
+    """What was made for a session is gone with it."""
+
+    async def test_without_the_collector(self) -> None:
+        """A lease that is over holds nobody, and nobody holds it: no garbage is left."""
+        self.addCleanup(gc.enable)
+        gc.disable()
+        pool = self.pool(None)
+        heard: dict[int, str] = {}
+        for end in range(2):
+            errors = Errors()
+            kept = weakref.ref(errors)
+            lease = Lease(pool, await pool.acquire(), self.clock, errors, None)
+            finished: Deferred[str] = Deferred()
+            if end:
+                lease.server.end.abort()
+            lease.finish(lambda lease, reason, done=finished: done.callback(reason))  # type: ignore[misc]
+            heard[end] = await finished
+            del errors, lease
+            await until(lambda kept=kept: kept() is None, "the lease to be forgotten")
+        self.assertEqual(heard, {0: "", 1: "it was lost"})
 
 
 class LeftInDoubtTests(LeaseTestCase):

@@ -68,6 +68,10 @@ _SERVER = mask({"123ACDHINTVdcnst": PASS, "GW": HEADER, "ES": BODY, "Z": READY})
 _SERVER_COPYING = mask({"123ADHINTVdcnst": PASS, "CGW": HEADER, "ES": BODY, "Z": READY})
 
 
+def _nobody(body: bytes) -> None:
+    """Takes what nobody wants."""
+
+
 class Flow:
     """
     The bookkeeping of one client's session on one server connection.
@@ -200,6 +204,18 @@ class Flow:
         """
         if self.answered and not self.server.at_border:
             self.alert = True
+
+    def let_go(self) -> None:
+        """
+        The flow is over: hold nobody any more who holds it.
+
+        Else they would keep each other until the garbage collector comes, and
+        there is a flow for each session.
+        """
+        self.client.let_go()
+        self.server.let_go()
+        self._on_parameter = self._on_error = _nobody
+        self._on_statement = None
 
     def _stopped(self) -> None:
         """One side's scan stopped: the client said goodbye, or one broke the protocol."""

@@ -60,6 +60,14 @@ def _no_ready(status: int) -> None:
     """For masks without READY."""
 
 
+def _no_message(kind: int, body: bytes, length: int) -> None:
+    """Takes what nobody wants."""
+
+
+def _no_stop() -> None:
+    """Is not told to anybody."""
+
+
 class Scanner:
     """
     Finds the messages in one direction of a session.
@@ -154,6 +162,12 @@ class Scanner:
         """
         self.error = error
         self.mask = _NOTHING
+
+    def let_go(self) -> None:
+        """Call nobody any more: whoever was called may be gone now."""
+        self._on_message = _no_message
+        self._on_stop = _no_stop
+        self._on_ready = _no_ready
 
     def scan(self, data: bytes | bytearray | memoryview, size: int) -> int:
         """
