@@ -27,7 +27,7 @@ def sessions() -> None:
 
 
 @sessions.command("list")
-@click.option("--kind", help="Only sessions of this kind: postgres, socks5.")
+@click.option("--kind", help="Only sessions of this kind: postgres, socks5, agent.")
 @click.option("--user", help="Only sessions of this user.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many.")
 @asks
