@@ -14,6 +14,12 @@ from botocore.exceptions import ClientError
 _EXPIRED = "the AWS credentials have expired: renew them (aws sso login, or the instance's role)"
 _CLOCK = "AWS refuses the signature's time: this machine's clock is wrong; synchronise it"
 _UNKNOWN = "AWS does not know these credentials: check the access key and the profile"
+_SIGNATURE = (
+    "AWS refuses the signature: the secret key does not belong to the access key, or this "
+    "machine's clock is wrong"
+)
+_HALF_SIGNED = "AWS got a request without a whole signature: does a proxy on the way change it?"
+_TROUBLE = "AWS has trouble of its own; it is tried again later"
 _SLOWER = "AWS asks to slow down; it is tried again later"
 
 _BY_CODE = {
@@ -21,10 +27,12 @@ _BY_CODE = {
     "ExpiredTokenException": _EXPIRED,
     "RequestExpired": _CLOCK,
     "RequestTimeTooSkewed": _CLOCK,
-    "SignatureDoesNotMatch": "AWS refuses the signature: the secret key does not belong to the "
-    "access key, or this machine's clock is wrong",
-    "InvalidSignatureException": "AWS refuses the signature: the secret key does not belong to the "
-    "access key, or this machine's clock is wrong",
+    "SignatureDoesNotMatch": _SIGNATURE,
+    "InvalidSignatureException": _SIGNATURE,
+    "IncompleteSignature": _HALF_SIGNED,
+    "IncompleteSignatureException": _HALF_SIGNED,
+    "MissingAuthenticationToken": _HALF_SIGNED,
+    "MissingAuthenticationTokenException": _HALF_SIGNED,
     "InvalidClientTokenId": _UNKNOWN,
     "UnrecognizedClientException": _UNKNOWN,
     "AuthFailure": _UNKNOWN,
@@ -32,14 +40,23 @@ _BY_CODE = {
     "ThrottlingException": _SLOWER,
     "TooManyRequestsException": _SLOWER,
     "RequestLimitExceeded": _SLOWER,
+    "InternalServerError": _TROUBLE,
+    "InternalFailure": _TROUBLE,
+    "ServiceUnavailable": _TROUBLE,
+    "ServiceUnavailableException": _TROUBLE,
+    "OptInRequired": "this AWS account is not signed up for Systems Manager, or not in this region",
+    "DoesNotExistException": "AWS does not know that session: it is over",
     "TargetNotConnected": "the instance is not online in SSM: is it running, with the SSM agent, "
     "and with a way to the ssm endpoints?",
     "InvalidDocument": "AWS does not know the session document in this region, or the account has "
     "shared another one under its name",
+    "InvalidTarget": "there is no such instance in this region and account",
     "InvalidInstanceId": "there is no such instance in this region and account",
 }
-_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
-_LATER = frozenset({_SLOWER})
+_DENIED = frozenset(
+    {"AccessDenied", "AccessDeniedException", "NotAuthorized", "UnauthorizedOperation"}
+)
+_LATER = frozenset({_SLOWER, _TROUBLE})
 
 _SSO = (
     said.SSOTokenLoadError,

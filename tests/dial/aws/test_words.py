@@ -31,6 +31,10 @@ class ToldTests(SynchronousTestCase):
             ("ThrottlingException", "slow down"),
             ("TargetNotConnected", "the instance is not online in SSM"),
             ("AccessDeniedException", "AWS does not allow ssm:StartSession: because"),
+            ("ServiceUnavailable", "AWS has trouble of its own"),
+            ("InternalFailure", "AWS has trouble of its own"),
+            ("InvalidTarget", "there is no such instance"),
+            ("NotAuthorized", "AWS does not allow ssm:StartSession: because"),
             ("Strange", "ssm:StartSession: Strange: because"),
         ):
             self.assertIn(expected, told(refusal(code, "because"), "ssm:StartSession"), code)
