@@ -20,17 +20,15 @@ from zope.interface import implementer
 from proxyd.agents.failures import FAILURES
 from proxyd.agents.sockets import Wire
 from proxyd.agents.stream import AgentStream
+from proxyd.agents.stride import Stride
 from proxyd.errors import DialError, DialFailure, ProtocolError
 from proxyd.target import Target
 from proxyd.wire.agent import events as told
-from proxyd.wire.agent.frames import LONGEST, Code
+from proxyd.wire.agent.frames import Code
 from proxyd.wire.agent.json_session import JsonSession
 from proxyd.wire.agent.mux import Mux
 
 _log = Logger()
-
-MESSAGE = 4 * LONGEST
-"""About how long a message of ours gets, where so much waits: each costs its own calls."""
 
 Taker = Callable[[int, Mapping[str, Any]], None]
 
@@ -77,6 +75,7 @@ class AgentSession:
         self._streams: dict[int, AgentStream] = {}
         self._opening: dict[int, tuple[Deferred[AgentStream], Target]] = {}
         self._paused = False
+        self._stride = Stride(clock)
         self._busy = False
         self._soon: list[Callable[[], None]] = []
         self._soon_call: IDelayedCall | None = None
@@ -218,6 +217,11 @@ class AgentSession:
 
     # The WebSocket's side
 
+    def ask(self) -> None:
+        """Learn how long the way takes: a stream's window may grow where it is long."""
+        self.machine.ping(self._clock.seconds())
+        self._turn()
+
     def message_received(self, message: bytes | bytearray | memoryview | str) -> None:
         """
         A whole message came.
@@ -243,10 +247,12 @@ class AgentSession:
     def pauseProducing(self) -> None:
         """The WebSocket takes no more for now."""
         self._paused = True
+        self._stride.began()
 
     def resumeProducing(self) -> None:
         """The WebSocket takes more."""
         self._paused = False
+        self._stride.ended()
         self._turn()
 
     def stopProducing(self) -> None:
@@ -304,7 +310,7 @@ class AgentSession:
         machine, sent = self.machine, False
         while whatever or not self._paused:
             if isinstance(machine, Mux):
-                pieces, size = machine.next_pieces(MESSAGE)
+                pieces, size = machine.next_pieces(self._stride.length)
                 if not size:
                     break
                 self._wire.send_pieces(pieces, size)
@@ -384,5 +390,4 @@ class AgentSession:
             self.lost(f"silent for {3 * self._keepalive:g} s")
             return
         self._wire.ping()
-        self.machine.ping(self._clock.seconds())
-        self._turn()
+        self.ask()

@@ -19,7 +19,7 @@ from proxyd.wire.agent.frames import LONGEST
 READ = 4 * LONGEST
 """Bytes that are read from a socket at a time, and that may wait to be written."""
 
-UNSENT = 128 * 1024
+UNSENT = 64 * 1024
 """
 Bytes that wait in the kernel and were not on the line yet (tcp(7), TCP_NOTSENT_LOWAT).
 

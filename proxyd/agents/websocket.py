@@ -166,6 +166,7 @@ class _Wire:
         read_much(self.transport)
         keep_little_unsent(self.transport)
         self.transport.registerProducer(session, True)
+        session.ask()
 
     # autobahn's own of the next two paint words for a log that is off, and fire signals
     # that nobody hears, for each message.

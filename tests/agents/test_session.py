@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from proxyd.agents.session import AgentSession
+from proxyd.agents.stride import MOST
 from proxyd.errors import DialError, DialFailure, ProtocolError
 from proxyd.target import Target
 from proxyd.wire.agent import frames
@@ -212,6 +213,25 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(len(self.wires[0].messages), 1)
         opening.cancel()
         self.failureResultOf(opening, CancelledError)
+
+    def test_slow_line(self) -> None:
+        """Where a message takes long the next one is shorter."""
+        opening = self.server.open(DB, {})
+        self.carry()
+        self.agent.accept(2, DB).attach(Party())
+        self.carry()
+        stream = self.successResultOf(opening)
+        sizes = []
+        for seconds in (0.001, 0.3, 0.3):
+            self.server.pauseProducing()
+            stream.write(bytes(2 * MOST))
+            self.clock.advance(seconds)
+            self.server.resumeProducing()
+            sizes.append(max(map(len, self.wires[0].messages)))
+            self.carry()
+        self.assertGreaterEqual(sizes[0], MOST)
+        self.assertLess(sizes[1], MOST)
+        self.assertLess(sizes[2], MOST // 2)
 
     def test_broken(self) -> None:
         """A peer that breaks the protocol is told, and gone."""

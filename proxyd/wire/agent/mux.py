@@ -52,6 +52,7 @@ class Mux:
         self._pings: deque[tuple[bytes, float]] = deque(maxlen=4)
         self._pinged = 0
         self.round_trip = 0.0
+        self._shortest = 0.0
 
     @property
     def streams_open(self) -> int:
@@ -152,7 +153,7 @@ class Mux:
         if stream.consumed < stream.window // 4:
             return
         grant = stream.consumed
-        if now - stream.since < self.round_trip / 2:
+        if now - stream.since < self._shortest / 2:
             # The window was the limit, not the reader.
             limits = self.limits
             more = min(
@@ -278,7 +279,10 @@ class Mux:
         elif kind == Kind.PONG:
             for word, then in self._pings:
                 if word == payload:
-                    self.round_trip = max(0.0, now - then)
+                    self.round_trip = taken = max(0.0, now - then)
+                    # What a ping waits behind our own bulk is no reason for more of it. The
+                    # way may change, too: so an old one counts for less and less.
+                    self._shortest = min(taken, 1.1 * self._shortest or taken)
                     self._events.append(told.Alive(self.round_trip))
         else:
             code, _, text = frames.parse_goaway(payload)

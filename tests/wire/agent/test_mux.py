@@ -261,6 +261,26 @@ class CreditTests(SynchronousTestCase):
         self.assertGreater(grown, 4 * limits.window)
         self.assertLessEqual(grown, limits.most_window)
 
+    def test_window_stays(self) -> None:
+        """A ping that waits behind bulk does not make the way longer than it is."""
+        limits = Limits(window=64 * 1024, most_window=MIB)
+        pair = Pair(limits, delay=0.001)
+        pair.agent.ping(pair.now)
+        pair.settle()
+        pair.delay = 0.1
+        pair.agent.ping(pair.now)
+        pair.settle()
+        self.assertGreater(pair.agent.round_trip, 0.1)
+        pair.delay = 0.001
+        number = pair.opened()
+        pair.server.send(number, b"x" * (8 * MIB))
+        pair.settle()
+        pair.consume = False
+        pair.received.clear()
+        pair.server.send(number, b"y" * (8 * MIB))
+        pair.settle()
+        self.assertEqual(len(pair.got(pair.agent, number)), limits.window)
+
     def test_interactive(self) -> None:
         """A keystroke is in the next message, whatever else is waiting."""
         pair = Pair()
