@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.logger import Logger
 
 from proxyd import __version__
@@ -101,6 +101,7 @@ class Daemon(OrderedService):
         ground = Ground(reactor, environment, self.link, self.resolver, direct)
         self._began: float = reactor.seconds()
         self.phase = "starting"
+        self._reopening = DeferredLock()
         self.state = State(ground, config)
         # autobahn takes a while to import.
         if config.agents is not None:
@@ -193,9 +194,10 @@ class Daemon(OrderedService):
         """
         Begin anew with what can be begun anew, such as pools; nothing in flight is cut.
 
-        Fails with L{StartError} where something can't be opened again.
+        One after the other, however many ask for it. Fails with L{StartError} where
+        something can't be opened again.
         """
-        return Deferred.fromCoroutine(self._reopen())
+        return self._reopening.run(lambda: Deferred.fromCoroutine(self._reopen()))
 
     async def _reopen(self) -> None:
         self._log.info("pools and listeners are opened anew")

@@ -6,7 +6,7 @@ import os
 import tempfile
 from dataclasses import replace
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogLevel
 
 from proxyd.app.api import ApiRoom, DaemonOperations
@@ -197,3 +197,30 @@ class OperationsTests(DaemonTestCase):
         self.assertIn("the port is taken", str(error.value))
         (after,) = daemon.databases.pools
         self.assertIsNot(before, after)
+
+    def test_restarts(self) -> None:
+        """Several that are asked for at once take their turn: two would be in each other's way."""
+        daemon = self.serving(configuration(shop()))
+        begun: list[Deferred[None]] = []
+
+        async def slow() -> None:
+            begun.append(Deferred())
+            await begun[-1]
+
+        listener = daemon.databases.listener
+        assert listener is not None
+        listener.reopen = slow  # type: ignore[method-assign]
+        operations = self.operations(daemon)
+        first, second, given_up, third = (operations.restart() for _ in range(4))
+        self.assertEqual(len(begun), 1)
+        # One who waits no more is not waited for.
+        given_up.cancel()
+        self.failureResultOf(given_up, CancelledError)
+        begun[0].errback(StartError("the port is taken"))
+        self.failureResultOf(first, StartError)
+        self.assertEqual(len(begun), 2)
+        begun[1].callback(None)
+        self.successResultOf(second)
+        begun[2].callback(None)
+        self.successResultOf(third)
+        self.assertEqual(len(begun), 3)
