@@ -242,7 +242,7 @@ class Session:
             messages = self.channel.messages_to_send()
             if messages:
                 socket.send_all(messages)
-        if self.channel.under_way and self._tick is None and self.phase is not Phase.OVER:
+        if self.channel.waiting and self._tick is None and self.phase is not Phase.OVER:
             self._tick = self._clock.callLater(TICK, self._look)
 
     def _look(self) -> None:
@@ -260,6 +260,7 @@ class Session:
                     )
                 )
                 return
+            self._port.progress()
         self.flush()
 
     def hold(self, held: bool) -> None:

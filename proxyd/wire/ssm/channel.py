@@ -31,6 +31,12 @@ TICK = 0.1
 PROBE = 1.0
 """Seconds between repeats while the relay asks for a pause."""
 
+LONGEST_PAUSE = 5.0
+"""
+Seconds that a pause is believed while nothing is under way: there is no frame
+then whose repeats would ask whether it is over, and the word for it may be lost.
+"""
+
 _FIRST_RTO = 0.2
 _FIRST_SRTT = 0.1
 _GRANULARITY = 0.01
@@ -70,7 +76,7 @@ class Channel:
 
     Whoever has it: gives each message of the socket to L{receive}, sends all
     that L{messages_to_send} has after every call, and calls L{tick} every
-    C{TICK} seconds as long as L{under_way} is not 0.
+    C{TICK} seconds as long as it is L{waiting}.
 
     @ivar closed: what the relay said when it closed the channel; None: it is open
     @ivar paused: the relay asked to wait
@@ -107,6 +113,7 @@ class Channel:
         self._next = 0
         self._sent: dict[int, _Sent] = {}
         self._looked = float("-inf")
+        self._paused_at = 0.0
         self._expected = 0
         self._early: dict[int, tuple[int, bytes]] = {}
         self._early_bytes = 0
@@ -118,6 +125,11 @@ class Channel:
     def room(self) -> int:
         """How many bytes of new data may be sent now."""
         return 0 if self.paused else max(0, self._window - self.under_way)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether L{tick} is to be called."""
+        return self.under_way > 0 or self.paused
 
     @property
     def next_number(self) -> int:
@@ -168,7 +180,9 @@ class Channel:
         return 0.0
 
     def tick(self, now: float) -> None:
-        """Repeat the oldest frame, and only that, if its time is over."""
+        """Repeat the oldest frame, and only that, if its time is over; doubt an endless pause."""
+        if self.paused and not self._sent and now - self._paused_at > LONGEST_PAUSE:
+            self.paused = False
         patience = max(self.rto, PROBE) if self.paused else self.rto
         for sent in self._sent.values():
             if now - sent.last > patience:
@@ -206,6 +220,7 @@ class Channel:
         elif kind == wire.PAUSE:
             self.counts.pauses += not self.paused
             self.paused = True
+            self._paused_at = now
         elif kind == wire.START:
             self.paused = False
         elif kind == wire.CHANNEL_CLOSED:

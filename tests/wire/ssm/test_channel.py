@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 
 from proxyd.errors import LocalProtocolError, ProtocolError
 from proxyd.wire.ssm import message as wire
-from proxyd.wire.ssm.channel import PAYLOAD, WINDOW, Channel
+from proxyd.wire.ssm.channel import LONGEST_PAUSE, PAYLOAD, WINDOW, Channel
 from proxyd.wire.ssm.handshake import Handshake
 from tests.support.seeds import SOAK, printed_seed
 from tests.wire.ssm.simulation import Faults, Simulation, chance_session
@@ -249,6 +249,20 @@ class SendingTests(TestCase):
             end.receive(goes_on, 1.2)
             self.assertFalse(end.paused)
             self.assertGreater(end.room, 0)
+
+    def test_endless_pause(self) -> None:
+        """With nothing under way no repeat asks whether it is over: it is not believed long."""
+        pause = wire.build(wire.PAUSE, 0, 0, bytes(16), 0, 0, b"?")
+        end = channel()
+        end.receive(pause, 0)
+        self.assertTrue(end.waiting)
+        end.tick(LONGEST_PAUSE)
+        self.assertEqual((end.paused, end.room), (True, 0))
+        end.receive(pause, LONGEST_PAUSE)  # said again: it begins anew
+        end.tick(2 * LONGEST_PAUSE)
+        self.assertTrue(end.paused)
+        end.tick(2 * LONGEST_PAUSE + 0.1)
+        self.assertEqual((end.paused, end.waiting, end.room), (False, False, WINDOW))
 
     def test_new_socket(self) -> None:
         """Numbers go on; all that is not acknowledged goes again, in order."""
