@@ -2,10 +2,55 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import IReactorSSL
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+
 from proxyd.errors import DialError
+from proxyd.net.tls import server_context
 from proxyd.target import Target
+from tests.net.authority import made
 from tests.ssm.scene import SsmCase
 from tests.support.streams import until
+
+
+class Connects(Protocol):
+    """An HTTP proxy, the least of one; what is asked of it is kept."""
+
+    def __init__(self, asked: list[bytes]) -> None:
+        self.asked = asked
+        self.head = b""
+        self.other: Any = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """CONNECT, and then bytes."""
+        if self.other is not None:
+            self.other.transport.write(data)
+            return
+        self.head += data
+        if self.head.endswith(b"\r\n\r\n"):
+            line = self.head.partition(b"\r\n")[0]
+            self.asked.append(line)
+            there = Connects(self.asked)
+            there.other = self
+            port = int(line.split()[1].rpartition(b":")[2])
+            endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port)  # type: ignore[no-untyped-call]
+            endpoint.connect(Factory.forProtocol(lambda: there)).addCallback(self.joined)  # type: ignore[arg-type]
+
+    def joined(self, there: Any) -> None:
+        """It is connected."""
+        self.other = there
+        transport: Any = self.transport
+        transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    def connectionLost(self, reason: object = None) -> None:
+        """So is the other one."""
+        if self.other is not None:
+            self.other.transport.loseConnection()
 
 
 class SocketTests(SsmCase):
@@ -69,8 +114,6 @@ class SocketTests(SsmCase):
 
     async def test_silent_relay(self) -> None:
         """One that takes the connection and says nothing is given up."""
-        from twisted.internet.protocol import Protocol
-
         target = await self.target(Protocol)
         opener = self.ground(self.peer(), open=0.2).opener
         await self.dial_fails(opener.open(f"ws://127.0.0.1:{target.port}/x"))
@@ -87,25 +130,44 @@ class SocketTests(SsmCase):
 
     async def test_verified(self) -> None:
         """A relay whose certificate nobody vouches for is not spoken to."""
-        from twisted.internet import reactor
-        from twisted.internet.interfaces import IReactorSSL
-        from twisted.internet.protocol import Factory, Protocol
+        port, _ = self.tls(Factory.forProtocol(Protocol))
+        opener = self.ground(self.peer()).opener
+        problem = await self.dial_fails(opener.open(f"wss://localhost:{port}/x"))
+        self.assertIn("certificate", str(problem))
 
-        from proxyd.net.tls import server_context
-        from tests.net.authority import made
+    async def test_tls_through_a_proxy(self) -> None:
+        """A relay in TLS, by the HTTP proxy that the environment names: nothing else changes."""
+        peer = self.peer()
+        port, authority = self.tls(peer.factory)
+        peer.base = f"wss://localhost:{port}"
+        asked: list[bytes] = []
+        proxy = reactor.listenTCP(  # type: ignore[attr-defined]
+            0, Factory.forProtocol(lambda: Connects(asked)), interface="127.0.0.1"
+        )
+        self.addCleanup(proxy.stopListening)
+        environment = {"HTTPS_PROXY": f"http://127.0.0.1:{proxy.getHost().port}"}
+        ground = self.ground(peer, environment=environment)
+        root = trustRootFromCertificates([Certificate.loadPEM(authority)])  # type: ignore[no-untyped-call]
+        ground.opener._trust = lambda host: optionsForClientTLS(host, trustRoot=root)
+        upstream = self.forwarding(peer, ground=ground)
+        near = await self.through(upstream, await self.target())
+        await self.says_back(near, bytes(300_000))
+        peer.cut()
+        await self.says_back(near, bytes(300_000))
+        self.assertTrue(near.stream._carrier.session._socket.transport.getTcpNoDelay())
+        self.assertEqual(asked, [b"CONNECT localhost:%d HTTP/1.1" % port] * 2)
+        self.assertEqual(peer.upgrades[0][1]["host"], f"localhost:{port}")
 
+    def tls(self, factory: Any) -> tuple[int, bytes]:
+        """The port of a server in TLS, and the certificate of who vouches for it."""
         pair = made("localhost", names=("localhost",))
-        certificate, key = pair.write(self.mktemp(), "relay")
-        context = server_context(certificate, key)
+        context = server_context(*pair.write(self.mktemp(), "relay"))
 
         class Options:
             def getContext(self) -> object:
                 return context
 
-        port = IReactorSSL(reactor).listenSSL(
-            0, Factory.forProtocol(Protocol), Options(), interface="127.0.0.1"
-        )
+        port = IReactorSSL(reactor).listenSSL(0, factory, Options(), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
-        opener = self.ground(self.peer()).opener
-        problem = await self.dial_fails(opener.open(f"wss://localhost:{port.getHost().port}/x"))
-        self.assertIn("certificate", str(problem))
+        number: int = port.getHost().port
+        return number, pair.pem

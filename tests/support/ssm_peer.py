@@ -150,6 +150,8 @@ class SsmPeer:
     @ivar upgrades: how they were opened: path with query, and headers
     @ivar refuse: who gets 403: C{signed}, C{all}, or nobody
     @ivar forgets: resuming a session says that it is over
+    @ivar factory: makes the WebSockets' far ends, for another door to the relay
+    @ivar base: what addresses of sessions begin with
     """
 
     def __init__(
@@ -191,6 +193,8 @@ class SsmPeer:
         self._listening = listening
         self.host: str = listening.getHost().host
         self.port: int = listening.getHost().port
+        self.factory = factory
+        self.base = f"ws://{self.host}:{self.port}"
         self.api = SsmApi(self, api_port)
         self.url = self.api.url
 
@@ -278,7 +282,7 @@ class SsmPeer:
         return {
             "SessionId": session_id,
             "TokenValue": token,
-            "StreamUrl": f"ws://{self.host}:{self.port}/v1/data-channel/{session_id}"
+            "StreamUrl": f"{self.base}/v1/data-channel/{session_id}"
             "?role=publish_subscribe&cell-number=AAEAAdAv6B6/fyea7+x==",
         }
 
