@@ -35,6 +35,8 @@ ASKED, FULL, ENDED, FAST = 1, 2, 4, 8
 BUFFER = bytearray(CHUNK)
 VIEW = memoryview(BUFFER)
 
+_LOOK = select.poll()
+
 _NO_LINGER = b"\1\0\0\0\0\0\0\0"
 
 
@@ -118,13 +120,12 @@ class Line:
         """Whether the socket has bytes to read, or has ended: looked at now."""
         if self._fd < 0:
             return True
+        # Not by recv(2) with MSG_PEEK: mostly there is nothing, and an exception costs more.
+        _LOOK.register(self._fd, select.POLLIN)
         try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return True
+            return bool(_LOOK.poll(0))
+        finally:
+            _LOOK.unregister(self._fd)
 
     def pause(self) -> None:
         """
