@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Sequence
 
 from proxyd.config.ways import Account
+from proxyd.errors import StartError
 from proxyd.rules.routes import NO_LIMITS, Limits
 
 
@@ -22,13 +23,13 @@ class Accounts:
         """
         Read the passwords.
 
-        @raise StartError: one can't be read
+        @raise StartError: one can't be read, or is empty: everybody would know it
         """
         self._key = secrets.token_bytes(32)
         self._known = {
             account.user.encode("utf-8", "surrogateescape"): (
                 account.user,
-                self._hash(account.password.read().encode("utf-8", "surrogateescape")),
+                self._hash(_password_of(account)),
             )
             for account in accounts
         }
@@ -55,3 +56,11 @@ class Accounts:
 
     def _hash(self, password: bytes) -> bytes:
         return hashlib.blake2b(password, key=self._key, digest_size=32).digest()
+
+
+def _password_of(account: Account) -> bytes:
+    password = account.password.read()
+    if not password:
+        place = account.password.place
+        raise StartError(f"socks5.auth: the password of {account.user} is empty ({place})")
+    return password.encode("utf-8", "surrogateescape")

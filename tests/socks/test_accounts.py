@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.config.secrets import Secret
@@ -36,6 +38,14 @@ class AccountTests(SynchronousTestCase):
         self.assertEqual(accounts.limits("nobody"), NO_LIMITS)
         self.assertTrue(accounts)
         self.assertFalse(Accounts([]))
+
+    def test_empty(self) -> None:
+        """A password that a variable forgot to hold lets nobody in, but ends the start."""
+        for text in ("env:P", f"file:{os.devnull}"):
+            error = self.assertRaises(
+                StartError, Accounts, [Account("ann", Secret(text, {"P": ""}))]
+            )
+            self.assertEqual(str(error), f"socks5.auth: the password of ann is empty ({text})")
 
     def test_no_password_shows(self) -> None:
         """Nothing of a password is in a repr, or anywhere in memory that can be shown."""
