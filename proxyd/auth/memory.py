@@ -46,6 +46,10 @@ class TokenMemory:
         """How many sessions there are."""
         return sum(map(len, self._sessions.values()))
 
+    def has(self, key: Key) -> bool:
+        """Whether somebody is in by this token."""
+        return key in self._sessions
+
     # What the store says
 
     def replace(self, records: Iterable[TokenRecord]) -> None:

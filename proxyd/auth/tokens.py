@@ -191,7 +191,7 @@ class Tokens(Service):
         Revoke a token: nobody logs in with it any more, and its sessions end.
 
         @param issuer: whose it is, where it is not ours; such a token need not be
-            known
+            known, its issuer must be
         @return: fails with C{Unknown} or C{StoreLost}
         """
         return Deferred.fromCoroutine(self._revoke(token_id, issuer))
@@ -267,6 +267,10 @@ class Tokens(Service):
         except Unknown:
             if not issuer:
                 raise
+            believed = any(one.issuer == issuer for one in self.settings.issuers)
+            if not believed and not self._memory.has((issuer, token_id)):
+                # With a slash too many it would be revoked in vain.
+                raise Unknown(f'"{issuer}" is none of tokens.issuers') from None
             try:
                 record = await self._revoke_unseen(token_id, issuer)
             except Conflict:

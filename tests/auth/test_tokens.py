@@ -15,9 +15,9 @@ from zope.interface.verify import verifyObject
 
 from proxyd.auth.issued import OwnSecret
 from proxyd.auth.tokens import Tokens
-from proxyd.config.token_settings import TokenSettings
+from proxyd.config.token_settings import Issuer, TokenSettings
 from proxyd.interfaces import IRevocable, ITokens
-from proxyd.records import Conflict, Invalid, Refusal, TokenRefused, Unknown
+from proxyd.records import Conflict, Grant, Invalid, Refusal, TokenRefused, Unknown
 from proxyd.store.memory import MemoryStore
 
 NOW = 1_700_000_000
@@ -34,6 +34,9 @@ class Session:
     def revoke(self, reason: str) -> None:
         """It is to end."""
         self.reasons.append(reason)
+
+
+ISSUER = Issuer("https://id.example", ("proxyd",), "https://id.example/keys")
 
 
 class TokensTests(SynchronousTestCase):
@@ -231,7 +234,20 @@ class TokensTests(SynchronousTestCase):
 
     def test_revoke_of_an_issuer(self) -> None:
         """An issuer's token is revoked by its jti, though nobody has seen it."""
+        self.tokens.settings = TokenSettings(issuers=(ISSUER,))
         record = self.successResultOf(self.tokens.revoke("jti-1", "https://id.example"))
         self.assertEqual(record.key, ("https://id.example", "jti-1"))
         self.successResultOf(self.tokens.revoke("jti-1", "https://id.example"))
         self.assertEqual(len(self.successResultOf(self.tokens.listed())), 1)
+
+    def test_revoke_of_nobody(self) -> None:
+        """One whose issuer is mistyped would be revoked in vain: that is told."""
+        self.tokens.settings = TokenSettings(issuers=(ISSUER,))
+        for issuer in ("https://id.example/", "id.example", "https://ID.example"):
+            self.failureResultOf(self.tokens.revoke("jti-1", issuer), Unknown)
+        self.assertEqual(self.successResultOf(self.tokens.listed()), [])
+        # Whoever came by an issuer that is believed no more can still be sent away.
+        session = Session()
+        self.tokens.attach(Grant("jti-2", "https://old.example", "orders", NOW + 60), session)
+        self.successResultOf(self.tokens.revoke("jti-2", "https://old.example"))
+        self.assertEqual(session.reasons, ["its token was revoked"])

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import jwt
 from twisted.internet import reactor
 
+from proxyd.config.token_settings import Issuer, TokenSettings
 from proxyd.records import Refusal, TokenRefused
 from tests.web.scene import JWT_SECRET, ApiTestCase, Heard
 
@@ -120,6 +121,9 @@ class TokensTests(ApiTestCase):
     async def test_issuers_token(self) -> None:
         """An issuer's token is revoked by its id, though nobody has seen it yet."""
         path = "/api/tokens/their-id?issuer=https%3A%2F%2Fid.example"
+        issuer = Issuer("https://id.example", ("proxyd",), "https://id.example/keys")
+        self.tokens.settings = TokenSettings(issuers=(issuer,))
+        self.assertEqual((await self.ask("DELETE", f"{path}%2F")).status, 404)
         heard = await self.ask("DELETE", path)
         self.assertEqual(heard.status, 200)
         self.assertEqual(heard.value["issuer"], "https://id.example")
