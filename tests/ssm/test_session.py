@@ -143,6 +143,29 @@ class HostileRelayTests(SsmCase):
         of = wire.Message(wire.INPUT, number, 0, bytes(16), 1, 1, b"x")
         return wire.acknowledgement(of, bytes(16), 1)
 
+    async def test_no_web_socket(self) -> None:
+        """What a WebSocket can't be costs that one: the session goes on by another."""
+        peer = self.peer()
+        near = await self.through(self.forwarding(peer), await self.target())
+        part = b"\x7e\xff\xff" + bytes(65535)
+        for number, raw in enumerate(
+            (
+                b"\x82\x7f\x7f" + b"\xff" * 7,  # a frame of 2**63 - 1 bytes
+                b"\x02" + part + 5 * (b"\0" + part),  # a message in more pieces than it may have
+                b"\x82\x81keysx",  # masked
+                b"\x8b\0",  # a kind that there is not
+                b"GET / HTTP/1.1\r\n\r\n",
+            ),
+            1,
+        ):
+            await self.says_back(near, b"hello")
+            peer.sockets[-1].transport.write(raw)
+            await until(
+                lambda number=number: peer.api.asked.count("ResumeSession") >= number, "a resume"
+            )
+        await self.says_back(near, b"still here")
+        self.assertEqual(len(peer.sessions), 1)
+
     async def test_bombs(self) -> None:
         """Streams nobody opened, frames from the far future, flags, endless acknowledgements."""
         peer = self.peer()
