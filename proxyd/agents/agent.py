@@ -8,6 +8,7 @@ server is decided by its own list.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from proxyd import __version__
 from proxyd.agents.allow import AllowList
 from proxyd.agents.dialling import Dialer, Dialling
 from proxyd.agents.session import AgentSession
@@ -29,6 +31,7 @@ from proxyd.net.http_proxy import ThroughHttpProxy, proxy_for
 from proxyd.net.resolver import Resolver
 from proxyd.target import Principal, Target
 from proxyd.wire.agent.frames import SUBPROTOCOL
+from proxyd.wire.agent.hello import Hello
 from proxyd.wire.agent.mux import Mux
 
 _log = Logger()
@@ -89,6 +92,7 @@ class Agent(Service):
         self._times = times
         self._life: Deferred[None] | None = None
         self._protocol: AgentClientProtocol | None = None
+        self._had = Hello()
 
     def startService(self) -> None:
         """Dial the server, and again whenever it is lost."""
@@ -199,8 +203,11 @@ class Agent(Service):
         self.session = dialling.session = session
         self._protocol = protocol
         protocol.begin(session)
+        protocol.send(replace(self._had, version=__version__, features=()).text())
         _log.info("connected to {url}", url=self._place)
-        return await gone
+        reason = await gone
+        self._had = session.hello
+        return reason
 
 
 def _unanswered(_: object, seconds: float) -> Any:

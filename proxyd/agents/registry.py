@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from proxyd import __version__
 from proxyd.agents.session import AgentSession
 from proxyd.agents.stream import AgentStream
 from proxyd.agents.websocket import SUBPROTOCOLS, AgentServerProtocol
@@ -31,6 +33,7 @@ from proxyd.net.clock import hour
 from proxyd.records import AgentRecord, Change, Conflict, Kind, Unknown
 from proxyd.target import Target
 from proxyd.wire.agent.frames import SUBPROTOCOL, Code
+from proxyd.wire.agent.hello import Hello
 from proxyd.wire.agent.json_session import JsonSession
 from proxyd.wire.agent.mux import Mux
 
@@ -101,6 +104,7 @@ class AgentRegistry(Service):
         self._digests: dict[str, bytes] = {}
         self._here: dict[str, _Here] = {}
         self._confirming: set[str] = set()
+        self._generations: Counter[str] = Counter()
         self._adding: set[str] = set()
         self._waiting: list[tuple[Sequence[str], Deferred[_Here]]] = []
         store.watch(self._changed)
@@ -221,6 +225,10 @@ class AgentRegistry(Service):
         before = self._here.get(client_id)
         self._here[client_id] = here
         protocol.begin(session)
+        if protocol.speaks == SUBPROTOCOL:
+            self._generations[client_id] += 1
+            generation = self._generations[client_id]
+            protocol.send(Hello(secrets.token_hex(8), generation, __version__).text())
         _log.info(
             "agent {client_id} is here, from {address} ({version})",
             client_id=client_id,

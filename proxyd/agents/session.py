@@ -25,6 +25,7 @@ from proxyd.errors import DialError, DialFailure, ProtocolError
 from proxyd.target import Target
 from proxyd.wire.agent import events as told
 from proxyd.wire.agent.frames import Code
+from proxyd.wire.agent.hello import Hello, parse_hello
 from proxyd.wire.agent.json_session import JsonSession
 from proxyd.wire.agent.mux import Mux
 
@@ -44,6 +45,7 @@ class AgentSession:
     @ivar sent: bytes of messages that went
     @ivar held: bytes that came and wait for the readers of all streams
     @ivar lost_because: why it is over; empty while it is not
+    @ivar hello: what the peer has said of itself
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class AgentSession:
         self.sent = 0
         self.held = 0
         self.lost_because = ""
+        self.hello = Hello()
         self._wire = wire
         self._clock = clock
         self._keepalive = keepalive
@@ -239,6 +242,10 @@ class AgentSession:
             self.end(str(error), Code.PROTOCOL)
             raise
         self._turn()
+
+    def text_received(self, text: str) -> None:
+        """Text beside frames came: a HELLO, or a later version's words."""
+        self.hello = parse_hello(text) or self.hello
 
     def heard(self) -> None:
         """The peer gave a sign of life by the WebSocket's own means."""

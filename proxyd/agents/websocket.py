@@ -28,6 +28,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from proxyd import __version__
 from proxyd.agents.hush import Hush
 from proxyd.agents.masking import mask
 from proxyd.agents.session import AgentSession
@@ -193,7 +194,7 @@ class _Wire:
             if isBinary == session.has_credit:
                 session.message_received(payload if isBinary else bytes(payload).decode())
             elif not isBinary:
-                session.heard()  # text beside frames: a later version's words
+                session.text_received(bytes(payload).decode())
             else:
                 self.farewell(_BROKEN, "binary messages are not spoken here")
         except ProtocolError as error:
@@ -369,7 +370,7 @@ class AgentClientFactory(WebSocketClientFactory):
             url,
             protocols=[frames.SUBPROTOCOL],
             headers={"Authorization": f"Bearer {token}"},
-            useragent="proxyd-agent",
+            useragent=f"proxyd-agent/{__version__}",
         )
         self.answered: str | None = None
         self.ready: Deferred[AgentClientProtocol] = Deferred()

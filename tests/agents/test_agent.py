@@ -9,6 +9,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from proxyd import __version__
 from proxyd.agents.agent import Agent
 from proxyd.agents.allow import AllowList
 from proxyd.dial.direct import DirectDialer
@@ -28,6 +29,22 @@ class LifeTests(AgentsTestCase):
         first._wire.abort()
         await until(lambda: agent.session not in (None, first), "another session")
         await until(lambda: self.registry.is_here(["pc1"]), "the agent")
+
+    async def test_hello(self) -> None:
+        """Each end says who it is: a session's name is new each time, its number goes up."""
+        agent = await self.agent()
+        await until(lambda: agent.session and agent.session.hello.generation == 1, "the HELLO")
+        assert agent.session is not None
+        first = agent.session.hello
+        agent.session._wire.abort()
+        await until(lambda: agent.session and agent.session.hello.generation == 2, "the next")
+        assert agent.session is not None
+        self.assertNotEqual(agent.session.hello.session, first.session)
+        here = self.registry._here["pc1"].session
+        await until(lambda: here.hello.generation, "the agent's own HELLO")
+        self.assertEqual((here.hello.session, here.hello.generation), (first.session, 1))
+        (status,) = self.registry.status()
+        self.assertEqual(status.version, f"proxyd-agent/{__version__}")
 
     async def test_wrong_token(self) -> None:
         """It says what the server said, never the token, and tries again."""

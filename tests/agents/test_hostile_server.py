@@ -38,8 +38,8 @@ class Evil(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no ty
         self.factory.agents.append(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Keep the frames."""
-        found = frames.frames_in(payload)
+        """Keep the frames, and not the HELLO."""
+        found = frames.frames_in(payload if isBinary else b"")
         self.heard += [(kind, number, bytes(data)) for kind, _, number, data in found]
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
