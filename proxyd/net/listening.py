@@ -13,7 +13,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
@@ -44,7 +44,11 @@ _FULL = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _PAUSE = 0.25
 
 Accepted = Callable[[socket.socket, object], None]
-"""C{(socket, address)}: a non-blocking socket, and what C{accept} said of its peer."""
+"""
+C{(socket, address)}: a non-blocking socket, and what C{accept} said of its peer.
+
+It is a C{socket.SocketType}, which has all but C{accept}, C{dup}, C{makefile} and C{with}.
+"""
 
 
 def set_options(sock: socket.socket) -> None:
@@ -152,7 +156,8 @@ class Acceptor:
             if error.errno in _FULL:
                 self._full(error)
             return
-        sock = socket.socket(*self._kind, fd)
+        # The type in C that socket.socket is built upon: made and closed in half the time.
+        sock = cast("socket.socket", socket.SocketType(*self._kind, fd))
         sock.setblocking(False)
         try:
             self._accepted(sock, address)

@@ -76,7 +76,7 @@ class TcpTests(AcceptingCase):
         sock, address = self.accepted[0]
         self.assertEqual(address, client.getsockname())
         self.assertFalse(sock.getblocking())
-        self.assertFalse(sock.get_inheritable())
+        self.assertFalse(os.get_inheritable(sock.fileno()))
         self.assertTrue(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         self.assertTrue(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
         self.assertEqual(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60)
