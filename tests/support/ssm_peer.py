@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from socket import AF_INET
 from socket import socket as Listener
+from threading import Event
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -113,10 +114,13 @@ class SsmApi(FakeAws):
     The API.
 
     @ivar errors: how the next calls fail: status, code, text
+    @ivar goes_on: answers to C{StartSession} wait for it
     """
 
     def __init__(self, peer: SsmPeer, port: int = 0) -> None:
         self.errors: list[tuple[int, str, str]] = []
+        self.goes_on = Event()
+        self.goes_on.set()
         self.authorization: list[str] = []
         self._peer = peer
         super().__init__(port)
@@ -135,6 +139,8 @@ class SsmApi(FakeAws):
         if self.trouble:
             return super().answer(path, headers, body)
         self.asked.append(action)
+        if action == "StartSession":
+            self.goes_on.wait(60)
         status, said = self._peer.called(action, json.loads(body))
         return status, json.dumps(said).encode()
 

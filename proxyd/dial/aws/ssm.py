@@ -5,7 +5,7 @@ Sessions of AWS's Session Manager: started, resumed, ended, and their WebSockets
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from proxyd.dial.aws.account import AwsAccount, AwsSession
@@ -76,16 +77,22 @@ class SsmSessions:
     ) -> Deferred[SessionTicket]:
         """See L{ISessionSource.start}."""
         action = "ssm:StartSession"
+        given_up = Event()
 
         def ask(session: AwsSession) -> SessionTicket:
             values = {name: [value] for name, value in parameters.items()}
-            return _ticket(
-                _client(session).start_session(
-                    Target=instance, DocumentName=document, Parameters=values
-                )
-            )
+            client = _client(session)
+            found = client.start_session(Target=instance, DocumentName=document, Parameters=values)
+            if given_up.is_set():
+                # Nobody else knows that it is there.
+                client.terminate_session(SessionId=found["SessionId"])
+            return _ticket(found)
 
-        return Deferred.fromCoroutine(self._ask(ask, action, instance))
+        def give_up(failure: Failure) -> Failure:
+            given_up.set()
+            return failure
+
+        return Deferred.fromCoroutine(self._ask(ask, action, instance)).addErrback(give_up)
 
     def resume(self, session_id: str) -> Deferred[SessionTicket | None]:
         """See L{ISessionSource.resume}."""

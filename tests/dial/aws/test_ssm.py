@@ -11,6 +11,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 from twisted.internet import reactor
+from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import TestCase
 
 from proxyd.dial.aws.account import AwsAccount, AwsSession, Keys
@@ -19,6 +20,7 @@ from proxyd.errors import DialError
 from proxyd.net.threads import Threads
 from tests.support.ssm_agent import Manners
 from tests.support.ssm_peer import SsmPeer
+from tests.support.streams import until
 
 KEYS = Keys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG")
 
@@ -85,6 +87,17 @@ class SsmSessionsTests(TestCase):
         await sessions.terminate(ticket.session_id)
         self.assertEqual(self.peer.api.asked, ["StartSession", "ResumeSession", "TerminateSession"])
         self.assertIn("/eu-west-1/ssm/aws4_request", self.peer.api.authorization[0])
+
+    async def test_started_in_vain(self) -> None:
+        """A session that nobody waits for any more when AWS has it is ended: nobody else could."""
+        self.peer.api.goes_on.clear()
+        asking = self.sessions().start("i-1", "AWS-StartSSHSession", {"portNumber": "22"})
+        await until(lambda: "StartSession" in self.peer.api.asked, "the call")
+        asking.cancel()
+        with self.assertRaises(CancelledError):
+            await asking
+        self.peer.api.goes_on.set()
+        await until(lambda: "TerminateSession" in self.peer.api.asked, "its end")
 
     async def test_over(self) -> None:
         """A session that AWS does not know any more, or gives no token for, is over."""
