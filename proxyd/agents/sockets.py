@@ -11,7 +11,9 @@ import socket
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from OpenSSL import SSL
 from twisted.internet.tcp import Connection
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from proxyd.net.at_once import send_at_once
 from proxyd.wire.agent.frames import LONGEST
@@ -25,6 +27,13 @@ Bytes that wait in the kernel and were not on the line yet (tcp(7), TCP_NOTSENT_
 
 By itself it keeps megabytes for a line that is slow, and a keystroke behind them.
 """
+
+
+_RECORD = 16 * 1024
+"""Bytes in a record of TLS at most (RFC 8446 section 5.1)."""
+
+_SEALED = 64 * 1024
+"""Bytes that all records of a message need for themselves at most."""
 
 
 def connection_below(transport: Any) -> Any:
@@ -53,22 +62,31 @@ class Outlet:
     """
     Where bytes go to a transport, at once if it can be.
 
-    @param transport: a connection of Twisted's, or whatever has a C{write}
+    @param transport: a connection of Twisted's, one with TLS, or whatever has a C{write}
     """
 
-    __slots__ = ("_socket", "_transport")
+    __slots__ = ("_socket", "_tls", "_transport")
 
     def __init__(self, transport: Any) -> None:
-        plain = isinstance(transport, Connection) and not transport.TLS
-        self._transport = transport
-        self._socket: Any = transport.getHandle() if plain else None
+        self._tls: Any = None
+        self._transport: Any = transport
+        if isinstance(transport, TLSMemoryBIOProtocol):
+            self._tls, self._transport = transport, transport.transport
+        below: Any = connection_below(transport)
+        plain = below is not None and below == self._transport and not below.TLS
+        self._socket: Any = below.getHandle() if plain else None
 
     def write(self, pieces: Sequence[Any]) -> None:
         """Send all of these; while some of it has to wait, the transport's producer pauses."""
+        if self._socket is None or self._transport.disconnecting:
+            (self._tls or self._transport).write(b"".join(pieces))
+        elif self._tls is None:
+            self._send(pieces)
+        else:
+            self._seal(b"".join(pieces))
+
+    def _send(self, pieces: Sequence[Any]) -> None:
         transport = self._transport
-        if self._socket is None or transport.disconnecting:
-            transport.write(b"".join(pieces))
-            return
         left = send_at_once(self._socket, transport, pieces)
         if left:
             transport.write(left)
@@ -76,6 +94,32 @@ class Outlet:
             if transport.producer is not None and not transport.producerPaused:
                 transport.producerPaused = True
                 transport.producer.pauseProducing()
+
+    def _seal(self, data: bytes) -> None:
+        """The same by TLS: all records of it in one go, which Twisted sends one by one."""
+        tls = self._tls
+        aggregator = getattr(tls, "_aggregator", None)
+        if (
+            tls.disconnecting
+            or tls._lostTLSConnection
+            or not tls._handshakeDone
+            or tls._appSendBuffer
+            or getattr(aggregator, "_buffer", None)
+        ):
+            tls.write(data)  # what it keeps goes first
+            return
+        view, at, size = memoryview(data), 0, len(data)
+        try:
+            while at < size:
+                at += tls._tlsConnection.send(view[at : at + _RECORD])
+        except SSL.Error:
+            pass  # it meets the same, and knows what to do
+        try:
+            self._send((tls._tlsConnection.bio_read(size + _SEALED),))
+        except SSL.WantReadError:
+            pass
+        if at < size:
+            tls.write(bytes(view[at:]))
 
 
 class Wire(Protocol):
