@@ -30,8 +30,8 @@ from proxyd.postgres.directory import Directory
 from proxyd.postgres.doctor import Doctor
 from proxyd.postgres.listener import PostgresListener
 from proxyd.postgres.nodes import Nodes
-from proxyd.postgres.pools import Pools, accounts_of
-from proxyd.postgres.server import Server
+from proxyd.postgres.pools import Pools, account_of, accounts_of
+from proxyd.postgres.server import Account, Server
 from proxyd.postgres.session_source import PostgresSessions, listener_figures, pool_figures
 from proxyd.target import Target
 
@@ -75,6 +75,8 @@ class Databases(Room):
         self._ways = ways
         self._config = config
         self._watching = False
+        self._served: tuple[dict[str, Server], dict[str, Account]] = ({}, {})
+        self._kept: dict[str, Server] = {}
         self._opened = False
         state.deny_by(ways.denies)
         self.pools = Pools(ground.reactor, random.random)
@@ -103,14 +105,15 @@ class Databases(Room):
 
     def prepare(self, config: Config) -> Callable[[], None]:
         """Changed connections apply to new leases; certificates are read again."""
-        servers = self._servers(config)
-        accounts = accounts_of(servers, self._source_of)
+        configured = self._configured(config)
+        accounts = accounts_of(configured, self._source_of)
         tls = self._tls(config)
 
         def adopt() -> None:
             self._config = config
+            self._served, self._kept = (configured, accounts), {}
             self._follow_registered()
-            self.pools.serve(servers, accounts)
+            servers = self._serve()
             if self.listener is not None and config.postgres is not None:
                 self.listener.adopt(config.postgres, config.log, tls, Directory(servers))
             self._state.registered.adopt(config.pool_size)
@@ -126,13 +129,7 @@ class Databases(Room):
 
     def _registered(self) -> None:
         """Serve the registered databases that there are now; what is in use goes on."""
-        try:
-            servers = self._servers(self._config)
-            accounts = accounts_of(servers, self._source_of)
-        except StartError as error:
-            _log.error("registered databases are not followed: {problem}", problem=str(error))
-            return
-        self.pools.serve(servers, accounts)
+        servers = self._serve()
         if self.listener is None:
             return
         self._open_on_demand()
@@ -291,18 +288,38 @@ class Databases(Room):
         threads.setServiceParent(self._aws)  # type: ignore[no-untyped-call]
         return threads
 
-    def _servers(self, config: Config) -> dict[str, Server]:
+    def _configured(self, config: Config) -> dict[str, Server]:
+        """The servers of the configuration."""
         ground = self._ground
-        servers = {
+        return {
             name: Server(
                 connection, self._ways.dialer_for(connection.via), ground.link, ground.reactor
             )
             for name, connection in config.connections.items()
         }
-        # Strangers name these: they go by the rules, to nothing that is denied.
-        guarded = self._ways.router
+
+    def _serve(self) -> dict[str, Server]:
+        """
+        Let the pools serve the configuration's servers, and the registered ones that there are.
+
+        One that is unchanged stays as it is: a server that is to prove itself costs more than
+        20 ms to make, as all the system's CAs are read for it.
+        """
+        ground, kept = self._ground, self._kept
+        servers, accounts = dict(self._served[0]), dict(self._served[1])
+        self._kept = {}
         for name, connection in self._state.registered.connections.items():
-            servers[name] = Server(connection, guarded, ground.link, ground.reactor)
+            server = kept.get(name)
+            try:
+                if server is None or server.connection != connection:
+                    # Strangers name these: they go by the rules, to nothing that is denied.
+                    server = Server(connection, self._ways.router, ground.link, ground.reactor)
+                accounts[name] = account_of(connection)
+            except StartError as error:
+                _log.error("{name} is not served: {problem}", name=name, problem=str(error))
+                continue
+            servers[name] = self._kept[name] = server
+        self.pools.serve(servers, accounts)
         return servers
 
     def _tls(self, config: Config) -> SSL.Context | None:

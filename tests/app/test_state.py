@@ -59,6 +59,23 @@ class StateTests(DaemonTestCase):
             (place.connection.max_open_connections, place.connection.min_idle_connections), (1, 1)
         )
 
+    def test_servers_are_kept(self) -> None:
+        """Of all servers only a new one is made: a thousand may be registered."""
+        daemon = self.serving(configuration(shop()))
+        listener, registered = daemon.databases.listener, daemon.state.registered
+        assert listener is not None
+        self.successResultOf(registered.register("crm", DSN, None))
+        before = dict(listener.directory.servers)
+        self.assertEqual(set(before), {"shop", "db_1"})
+        second = self.successResultOf(registered.register("erp", DSN, None))
+        for name, server in before.items():
+            self.assertIs(listener.directory.servers[name], server)
+        self.successResultOf(registered.remove(second.database_id))
+        self.assertEqual(dict(listener.directory.servers), before)
+        # A reload makes all anew: certificates may have changed.
+        self.reload(daemon, configuration(shop()))
+        self.assertIsNot(listener.directory.servers["db_1"], before["db_1"])
+
     def test_denied(self) -> None:
         """A database on this machine is not registered, unless a route names its host."""
         local = "postgresql://svc:hush@127.0.0.1/shop"
