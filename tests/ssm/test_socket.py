@@ -155,7 +155,7 @@ class SocketTests(SsmCase):
         peer.cut()
         await self.says_back(near, bytes(300_000))
         self.assertTrue(near.stream._carrier.session._socket.transport.getTcpNoDelay())
-        self.assertEqual(asked, [b"CONNECT localhost:%d HTTP/1.1" % port] * 2)
+        self.assertEqual(set(asked), {b"CONNECT localhost:%d HTTP/1.1" % port})
         self.assertEqual(peer.upgrades[0][1]["host"], f"localhost:{port}")
 
     def tls(self, factory: Any) -> tuple[int, bytes]:
