@@ -153,7 +153,8 @@ class Mux:
         if stream.consumed < stream.window // 4:
             return
         grant = stream.consumed
-        if now - stream.since < self._shortest / 2:
+        stream.read += grant
+        if now - stream.since < self._shortest / 2 and stream.proven:
             # The window was the limit, not the reader.
             limits = self.limits
             more = min(

@@ -15,6 +15,10 @@ EAGER = 16 * 1024
 LEAST_WINDOW = 64 * 1024
 """Bytes of a stream's window where all windows together are too much already."""
 
+PROVEN = 8
+"""Windows that must have been read before one grows: a few megabytes the kernel's buffers take
+for a reader who takes nothing."""
+
 MOST_CREDIT = 2**31
 """More credit than this is a fault of the peer's."""
 
@@ -66,6 +70,7 @@ class Stream:
         "over",
         "queue",
         "queued",
+        "read",
         "sent",
         "since",
         "window",
@@ -76,6 +81,7 @@ class Stream:
         self.window = self.allowed = window
         self.credit = credit
         self.consumed = 0
+        self.read = 0
         self.since = now
         self.queue: deque[memoryview] = deque()
         self.queued = 0
@@ -90,3 +96,8 @@ class Stream:
         self.over = False  # the peer has
         self.compressor: Compressor | None = None
         self.decompressor: Decompressor | None = None
+
+    @property
+    def proven(self) -> bool:
+        """Whether so much has been read that whoever reads does read."""
+        return self.read >= PROVEN * self.window

@@ -261,6 +261,21 @@ class CreditTests(SynchronousTestCase):
         self.assertGreater(grown, 4 * limits.window)
         self.assertLessEqual(grown, limits.most_window)
 
+    def test_window_of_who_reads_little(self) -> None:
+        """What only the kernel's buffers took for a reader is no reason for a larger window."""
+        pair = Pair(delay=0.1)
+        pair.agent.ping(0.0)
+        pair.settle()
+        number = pair.opened()
+        pair.delay = 0.0
+        pair.server.send(number, b"x" * (5 * MIB))
+        pair.settle()
+        pair.consume = False
+        pair.received.clear()
+        pair.server.send(number, b"y" * (8 * MIB))
+        pair.settle()
+        self.assertLessEqual(len(pair.got(pair.agent, number)), USUAL.window)
+
     def test_window_stays(self) -> None:
         """A ping that waits behind bulk does not make the way longer than it is."""
         limits = Limits(window=64 * 1024, most_window=MIB)
