@@ -69,6 +69,26 @@ class AgentsRoomTests(DaemonTestCase):
             "0 bytes in, 0 bytes out, 1 errors",
         )
 
+    def test_figures(self) -> None:
+        """What Prometheus reads of a port, while its users are there."""
+        room = self.room()
+        port = Port("a", PORT, room.agents, Clock(), lambda: 1)
+        room.proxies._ports["a"] = port
+        port.total = 2
+        port.errors["refused"] += 1
+        labels = {"port": "13389"}
+        found = [(one.name, one.value, one.labels) for one in room.figures()][3:]
+        self.assertEqual(
+            found,
+            [
+                ("reverse_port_users", 0, labels),
+                ("reverse_port_opened", 2, labels),
+                ("reverse_port_bytes", 0, {**labels, "direction": "in"}),
+                ("reverse_port_bytes", 0, {**labels, "direction": "out"}),
+                ("reverse_port_errors", 1, {**labels, "kind": "refused"}),
+            ],
+        )
+
     def test_upstream(self) -> None:
         """An upstream of the configuration that leads through agents."""
         upstream = self.room().upstream(Upstream("office", agents=("pc1",), resolve="local"))
