@@ -21,7 +21,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from proxyd.agents.sockets import Outlet, read_much
+from proxyd.agents.sockets import READ, Outlet, read_much
 from proxyd.config.times import REST_UNREAD
 from proxyd.net.pace import Rate
 
@@ -105,6 +105,7 @@ class Relay:
         self._outlet: Any = None
         self._stream: Any = None
         self._gates: tuple[_Gate, ...] = ()
+        self._most = READ
         self._reason = ""
         self._over = 0
         self._late: IDelayedCall | None = None
@@ -113,8 +114,8 @@ class Relay:
         """Both are connected: carry from now on. The TCP side is paused until here."""
         self._tcp, self._stream = tcp, stream
         self._outlet = Outlet(tcp)
-        if self._rates[0]:
-            tcp.bufferSize = PORTION
+        self._most = PORTION if self._rates[0] else READ
+        self._tcp.bufferSize = min(self._most, self._stream.room)
         if self._rates[1]:
             stream.portion = PORTION
         inward = _Gate(tcp, self._clock, self._rates[0])
@@ -129,6 +130,7 @@ class Relay:
         self.inward += len(data)
         self.moved = self._clock.seconds()
         self._stream.write(data)
+        self._tcp.bufferSize = min(self._most, self._stream.room)
         if self._rates[0]:
             self._gates[0].spend(len(data))
 

@@ -80,6 +80,11 @@ class AgentStream:
         """Whether both directions are still open, as far as is known."""
         return not self._over and not self._far_ended
 
+    @property
+    def room(self) -> int:
+        """Bytes that a writer should give at a time at most."""
+        return self._session.machine.room
+
     def attach(self, protocol: IProtocol) -> None:
         """Begin to be the transport of a protocol."""
         self._protocol = protocol

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.agents.relay import PORTION, Relay
+from proxyd.agents.sockets import READ
 from proxyd.config.times import REST_UNREAD
 from proxyd.net.pace import Rate
 
@@ -20,6 +21,7 @@ class Side(StringTransport):  # type: ignore[misc]  # Twisted's has no types
 
     ended = False
     aborted = False
+    room = 1 << 20
 
     def loseWriteConnection(self) -> None:
         """No more is written."""
@@ -79,6 +81,15 @@ class RelayTests(SynchronousTestCase):
         self.tcp.bufferSize = self.stream.portion = 1 << 20
         self.relay(Rate(1000, self.clock))
         self.assertEqual((self.tcp.bufferSize, self.stream.portion), (PORTION, 1 << 20))
+
+    def test_many_streams(self) -> None:
+        """Where there are many, less is read at a time: from the first read on, and at each."""
+        self.stream.room = 20_000
+        relay = self.relay()
+        self.assertEqual(self.tcp.bufferSize, 20_000)
+        self.stream.room = 1 << 20
+        relay.from_tcp(b"x")
+        self.assertEqual(self.tcp.bufferSize, READ)
 
     def test_in_order(self) -> None:
         """FIN each way, then both are gone: told once."""

@@ -56,6 +56,15 @@ class Kind(IntEnum):
     DATAGRAM = 11
 
 
+OF_THE_SESSION = frozenset({Kind.PING, Kind.PONG, Kind.GOAWAY})
+"""What belongs to no stream."""
+
+OF_A_STREAM = frozenset(
+    {Kind.OPEN_OK, Kind.OPEN_FAIL, Kind.CREDIT, Kind.FIN, Kind.RESET, Kind.DATAGRAM}
+)
+"""What belongs to a stream that is there, but for its data."""
+
+
 class Flag(IntFlag):
     """What else is to be known of a frame."""
 

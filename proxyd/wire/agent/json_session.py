@@ -106,6 +106,11 @@ class JsonSession:
         return len(self._streams) >= self.limits.streams
 
     @property
+    def room(self) -> int:
+        """Bytes that may wait to be sent on a stream."""
+        return CHUNK
+
+    @property
     def pending(self) -> bool:
         """Whether there is something to send."""
         return bool(self._outbox or self._waiting)

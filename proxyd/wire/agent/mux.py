@@ -66,6 +66,11 @@ class Mux:
         return len(self._streams) >= limits.streams or self._unanswered >= limits.opening
 
     @property
+    def room(self) -> int:
+        """Bytes that may wait to be sent on a stream: with many streams it is less."""
+        return self._outbox.high
+
+    @property
     def pending(self) -> bool:
         """Whether there is something to send."""
         return self._outbox.pending
@@ -232,11 +237,11 @@ class Mux:
 
     def _control(self, kind: int, number: int, payload: bytes, now: float) -> None:
         """A frame without data."""
-        if kind in _SESSION:
+        if kind in frames.OF_THE_SESSION:
             self._of_session(kind, payload, now)
         elif kind == Kind.OPEN:
             self._asked(number, payload, now)
-        elif kind in _OF_A_STREAM:
+        elif kind in frames.OF_A_STREAM:
             stream = self._stream(number)
             if stream is not None:
                 self._of_stream(stream, kind, payload)
@@ -347,6 +352,7 @@ class Mux:
         stream = Stream(number, limits.window if roomy else LEAST_WINDOW, credit, now)
         self._windows += stream.window
         self._streams[number] = stream
+        self._outbox.share(limits.budget, len(self._streams))
         return stream
 
     def _stream(self, number: int) -> Stream | None:
@@ -378,6 +384,7 @@ class Mux:
 
     def _forget(self, stream: Stream) -> None:
         del self._streams[stream.id]
+        self._outbox.share(self.limits.budget, len(self._streams))
         self._windows -= stream.window
         if self._opener and not stream.answered:
             self._unanswered -= 1
@@ -390,8 +397,3 @@ class Mux:
 _DATA = int(Kind.DATA)
 _FIN = int(Flag.FIN)
 _COMPRESSED = int(Flag.COMPRESSED)
-
-_SESSION = frozenset({Kind.PING, Kind.PONG, Kind.GOAWAY})
-_OF_A_STREAM = frozenset(
-    {Kind.OPEN_OK, Kind.OPEN_FAIL, Kind.CREDIT, Kind.FIN, Kind.RESET, Kind.DATAGRAM}
-)

@@ -16,8 +16,11 @@ from proxyd.wire.agent.stream import Stream
 QUANTUM = 16 * 1024
 """Bytes that a stream sends before it is the next one's turn."""
 
-HIGH, LOW = 256 * 1024, 64 * 1024
-"""A stream with more than the first waiting to be sent is full until it is down to the second."""
+HIGH = 256 * 1024
+"""A stream with more than this waiting to be sent is full until it is down to a quarter."""
+
+LEAST_HIGH = 16 * 1024
+"""The same where there are so many streams that all of theirs would be too much."""
 
 CONTROL_LIMIT = 1024 * 1024
 """Bytes of control that wait for a peer; one for whom more would have to wait does not read."""
@@ -29,12 +32,14 @@ class Outbox:
 
     @ivar drained: streams that were full and take more; whoever asks empties it
     @ivar ended: streams whose last frame has been sent; whoever asks empties it
+    @ivar high: bytes that a stream may have waiting before it is full
     """
 
     def __init__(self) -> None:
         self.drained: list[Stream] = []
         self.ended: list[Stream] = []
         self.control_size = 0
+        self.high = HIGH
         self._control: deque[bytes] = deque()
         self._fresh: deque[Stream] = deque()
         self._ready: deque[Stream] = deque()
@@ -60,8 +65,12 @@ class Outbox:
             stream.queue.append(memoryview(data))
             stream.queued += len(data)
             self.enlist(stream)
-        stream.full = stream.full or stream.queued > HIGH
+        stream.full = stream.full or stream.queued > self.high
         return not stream.full
+
+    def share(self, budget: int, streams: int) -> None:
+        """Let so many streams have so much waiting, together."""
+        self.high = max(LEAST_HIGH, min(HIGH, budget // max(1, streams)))
 
     def enlist(self, stream: Stream) -> None:
         """Put a stream in the row of those that have something to send and may send it."""
@@ -125,7 +134,7 @@ class Outbox:
             self.ended.append(stream)
         else:
             self.enlist(stream)
-            if stream.full and stream.queued <= LOW:
+            if stream.full and stream.queued <= self.high // 4:
                 stream.full = False
                 self.drained.append(stream)
         return size

@@ -30,7 +30,8 @@ class Limits:
 
     @param window: bytes that a new stream may send before they are consumed
     @param most_window: to which that may grow where the way is long
-    @param budget: bytes of all windows together, beyond which none grows
+    @param budget: bytes of all windows together, beyond which none grows; and of all that
+        waits to be sent, beyond which writers are held back sooner
     @param held: bytes of all streams together that came and wait for their readers; beyond
         it those who left the most are reset: a peer that keeps to its credit does not get
         there with fewer than a thousand readers who all take nothing

@@ -242,6 +242,20 @@ class CreditTests(SynchronousTestCase):
         self.assertIn(told.Writable(number), pair.seen[pair.server])
         self.assertTrue(pair.server.send(number, b"x"))
 
+    def test_nobody_reads(self) -> None:
+        """Many writers to a peer that takes nothing: together they are held back in time."""
+        limits = Limits(budget=4 * MIB)
+        server = Mux(opener=True, limits=limits)
+        numbers = [server.open({}, 0.0) for _ in range(200)]
+        kept = 0
+        for number in numbers:
+            while server.send(number, bytes(min(server.room, 65_536))):
+                kept += server.room
+        self.assertLess(kept, 2 * limits.budget)
+        for number in numbers[10:]:
+            server.reset(number, Code.RESET)
+        self.assertEqual(server.room, HIGH)
+
     def test_window_grows(self) -> None:
         """Where the way is long the window becomes larger, up to its limit; the budget holds."""
         limits = Limits(window=64 * 1024, most_window=MIB, budget=2 * MIB)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.wire.agent.frames import Kind, frame, frames_in
-from proxyd.wire.agent.outbox import HIGH, LOW, QUANTUM, Outbox
+from proxyd.wire.agent.outbox import HIGH, LEAST_HIGH, QUANTUM, Outbox
 from proxyd.wire.agent.stream import Stream
 
 MIB = 1024 * 1024
@@ -44,7 +44,21 @@ class OutboxTests(SynchronousTestCase):
         """A stream that was full is named when it is nearly empty."""
         stream = Stream(2, MIB, MIB, 0.0)
         self.assertFalse(self.outbox.put(stream, b"x" * (HIGH + 1)))
-        self.outbox.next_message(HIGH + 1 - LOW - QUANTUM)
+        self.outbox.next_message(HIGH + 1 - HIGH // 4 - QUANTUM)
         self.assertEqual(self.outbox.drained, [])
+        self.outbox.next_message(MIB)
+        self.assertEqual(self.outbox.drained, [stream])
+
+    def test_share(self) -> None:
+        """The more streams there are, the sooner one is full; all are emptied as before."""
+        self.outbox.share(4 * MIB, 1)
+        self.assertEqual(self.outbox.high, HIGH)
+        self.outbox.share(4 * MIB, 32)
+        self.assertEqual(self.outbox.high, 128 * 1024)
+        stream = Stream(2, MIB, MIB, 0.0)
+        self.assertTrue(self.outbox.put(stream, bytes(128 * 1024)))
+        self.assertFalse(self.outbox.put(stream, b"x"))
+        self.outbox.share(4 * MIB, 20_000)
+        self.assertEqual(self.outbox.high, LEAST_HIGH)
         self.outbox.next_message(MIB)
         self.assertEqual(self.outbox.drained, [stream])
