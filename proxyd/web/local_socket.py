@@ -122,7 +122,7 @@ class LocalDoor:
         return self._acceptor.stop()
 
     def _accepted(self, sock: socket.socket, address: object) -> None:
-        with sock:
+        try:
             user = peer_user(sock)
             if not self._allowed(user):
                 _log.warn("a process of user {user} may not use the API's socket", user=user)
@@ -131,6 +131,8 @@ class LocalDoor:
             self._reactor.adoptStreamConnection(
                 sock.fileno(), socket.AF_UNIX, _One(self._site, user)
             )
+        finally:
+            sock.close()
 
 
 @implementer(IListeningPort)
