@@ -17,11 +17,7 @@ from urllib.parse import urlsplit
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
-from twisted.internet.interfaces import (
-    IDelayedCall,
-    IOpenSSLClientConnectionCreator,
-    ITCPTransport,
-)
+from twisted.internet.interfaces import IDelayedCall, IOpenSSLClientConnectionCreator
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -67,17 +63,6 @@ class SsmSocket(WebSocketClientProtocol):
     owner: Owner | None = None
     http_status_line = ""
     _lingering: IDelayedCall | None = None
-
-    def connectionMade(self) -> None:
-        """
-        Connected. Nothing small may wait for the far end to acknowledge what went before.
-
-        autobahn's own option comes to nothing: it reads it before it is set.
-        """
-        transport: Any = self.transport
-        if ITCPTransport.providedBy(transport):
-            transport.setTcpNoDelay(True)
-        super().connectionMade()
 
     def onOpen(self) -> None:
         """It is open."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -19,7 +19,17 @@ from tests.support.streams import until
 
 
 class Connects(Protocol):
-    """An HTTP proxy, the least of one; what is asked of it is kept."""
+    """
+    An HTTP proxy, the least of one; what is asked of it is kept.
+
+    @cvar left: connections that are still there, of either side
+    """
+
+    left: ClassVar[list[Connects]] = []
+
+    def connectionMade(self) -> None:
+        """One more."""
+        self.left.append(self)
 
     def __init__(self, asked: list[bytes]) -> None:
         self.asked = asked
@@ -49,6 +59,7 @@ class Connects(Protocol):
 
     def connectionLost(self, reason: object = None) -> None:
         """So is the other one."""
+        self.left.remove(self)
         if self.other is not None:
             self.other.transport.loseConnection()
 
@@ -154,9 +165,18 @@ class SocketTests(SsmCase):
         await self.says_back(near, bytes(300_000))
         peer.cut()
         await self.says_back(near, bytes(300_000))
-        self.assertTrue(near.stream._carrier.session._socket.transport.getTcpNoDelay())
+        ours = near.stream._carrier.session._socket
+        self.assertTrue(ours.transport.getTcpNoDelay())
         self.assertEqual(set(asked), {b"CONNECT localhost:%d HTTP/1.1" % port})
         self.assertEqual(peer.upgrades[0][1]["host"], f"localhost:{port}")
+        await upstream.stopService()
+        for socket in list(peer.sockets):
+            socket.dropConnection(abort=True)
+        # The proxy passes the end on; what leaves us last is the socket that was told to.
+        await until(
+            lambda: ours._lingering and not ours._lingering.active() and not Connects.left,
+            "the end of what went through the proxy",
+        )
 
     def tls(self, factory: Any) -> tuple[int, bytes]:
         """The port of a server in TLS, and the certificate of who vouches for it."""
