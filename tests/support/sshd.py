@@ -237,11 +237,15 @@ class Sshd:
 
     def signal(self, number: signal.Signals) -> None:
         """Send the server and all that serve its connections a signal."""
-        for pid in self.pids():
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                pass  # ended meanwhile
+        told: set[int] = set()
+        # Just after a login one more is born, for whom its parent may have been too quick.
+        while fresh := set(self.pids()) - told:
+            told |= fresh
+            for pid in fresh:
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    pass  # ended meanwhile
 
     def stop(self) -> None:
         """End it and all its connections at once."""
