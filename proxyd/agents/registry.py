@@ -147,7 +147,7 @@ class AgentRegistry(Service):
         """Whether there is such an agent, here or not."""
         return client_id in self._digests
 
-    def _changed(self, change: Change) -> None:
+    def _changed(self, change: Change) -> Deferred[None] | None:
         if change.kind is Kind.AGENT and isinstance(change.key, str):
             if isinstance(change.record, AgentRecord):
                 self._digests[change.key] = change.record.digest
@@ -155,8 +155,8 @@ class AgentRegistry(Service):
                 self._digests.pop(change.key, None)
                 self._send_away(change.key, "its token was revoked")
         elif change.kind is Kind.ALL:
-            reading = Deferred.fromCoroutine(self._load_again())
-            reading.addErrback(lambda failure: _log.failure("reading the agents", failure))
+            return Deferred.fromCoroutine(self._load_again())
+        return None
 
     async def _load_again(self) -> None:
         await self.load()

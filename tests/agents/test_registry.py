@@ -14,7 +14,7 @@ from twisted.internet.protocol import Factory
 
 from proxyd.agents.hush import Hush
 from proxyd.agents.registry import TOKEN_PREFIX, AgentRegistry
-from proxyd.records import Conflict, Unknown
+from proxyd.records import Change, Conflict, Kind, StoreLost, Unknown
 from tests.agents.scene import AgentsTestCase
 from tests.support.streams import Party, until
 
@@ -103,6 +103,23 @@ class AdmitTests(RegistryTestCase):
         self.assertIn("[401]", await self.refusal(token))
         with self.assertRaises(Unknown):
             await self.registry.remove("pc1")
+
+    async def test_missed(self) -> None:
+        """Whoever was removed while nothing was heard of it goes once all is read again."""
+        token = await self.registry.add("pc1")
+        there = await self.raw(token, "?client_id=pc1")
+        self.store._agents.clear()
+        await self.registry._changed(Change(Kind.ALL, 0, None))
+        await until(lambda: there.closed, "the end")
+        self.assertIn("[401]", await self.refusal(token))
+
+    async def test_missed_and_not_read(self) -> None:
+        """Where all can't be read again the store is told, so that it is tried again."""
+        await self.store.close()
+        told = self.registry._changed(Change(Kind.ALL, 0, None))
+        assert told is not None
+        with self.assertRaises(StoreLost):
+            await told
 
     async def test_names(self) -> None:
         """An id is given once; the store keeps no token."""
