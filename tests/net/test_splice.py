@@ -95,7 +95,6 @@ class SplicedJoinTests(SpliceCase):
     """A client joined to a server that is spliced to a stream: what two joined Ends promise."""
 
     relay = joins.JoinTests.relay
-    test_relay = joins.JoinTests.test_relay
     test_relay_scanned = joins.JoinTests.test_relay_scanned
     test_full_both_ways = joins.JoinTests.test_full_both_ways
     test_half_close = joins.JoinTests.test_half_close
@@ -110,6 +109,13 @@ class SplicedJoinTests(SpliceCase):
         self.flow = flow
         scans = None if flow is None else (flow.client, flow.server)
         join(self.client, self.server, self.subject, flow, scans)
+
+    async def test_bulk(self) -> None:
+        """32 MB come through unchanged, and never does more than a chunk wait for the reader."""
+        self.joined()
+        most = await self.relay(b"up", os.urandom(MEGABYTE) * 32, 16384)
+        self.assertLessEqual(most, CHUNK)
+        self.assertEqual((self.client.sent, self.server.received), (32 * MEGABYTE, 32 * MEGABYTE))
 
     async def test_slow_by_turns(self) -> None:
         """Readers who stop and go on, each for itself: all comes both ways, in its order."""
