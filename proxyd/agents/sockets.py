@@ -51,10 +51,18 @@ def read_much(transport: Any) -> None:
 
 
 def keep_little_unsent(transport: Any) -> None:
-    """Have the kernel keep no more than L{UNSENT} for the line; where it can't, no matter."""
+    """
+    Have the kernel keep no more than L{UNSENT} for the line; where it can't, no matter.
+
+    And none because it is little (Nagle's algorithm, off by C{TCP_NODELAY}): a
+    keystroke would wait until the one before it is acknowledged.
+    """
     connection = connection_below(transport)
+    if connection is None:
+        return
+    connection.setTcpNoDelay(True)
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-    if connection is not None and option is not None:
+    if option is not None:
         connection.getHandle().setsockopt(socket.IPPROTO_TCP, option, UNSENT)
 
 

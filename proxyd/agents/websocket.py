@@ -62,7 +62,6 @@ _OPTIONS: Mapping[str, Any] = {
     "openHandshakeTimeout": AGENT_HANDSHAKE,
     # Its own timers outlive the connection; ours is below.
     "closeHandshakeTimeout": 0,
-    "tcpNoDelay": True,
     "failByDrop": False,
     "utf8validateIncoming": True,
 }

@@ -104,7 +104,9 @@ class OutletTests(TestCase):
         wrapped = Wrapped(self.transport)
         self.assertIs(connection_below(wrapped), self.transport)
         read_much(wrapped)
+        self.transport.setTcpNoDelay(False)
         keep_little_unsent(wrapped)
+        self.assertTrue(self.transport.getTcpNoDelay())
         self.assertEqual((self.transport.bufferSize, self.transport.SEND_LIMIT), (READ, READ))
         option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
         if option is not None:

@@ -48,7 +48,6 @@ class FactoryTests(SynchronousTestCase):
         client = AgentClientFactory("ws://127.0.0.1:1/agent", "token")
         for factory in (server, client):
             self.assertEqual(factory.maxMessagePayloadSize, MESSAGE_LIMIT)
-            self.assertTrue(factory.tcpNoDelay)
         self.assertEqual(server.maxConnections, 5)
         self.assertEqual(client.protocols, [SUBPROTOCOL])
         self.assertEqual(client.perMessageCompressionOffers, [])
