@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from bench.agent_doors import PROXYD, opened_doors, user_of
+from bench.agent_doors import PROXYD, READY_SECONDS, opened_doors, user_of
 from bench.programs import BenchFailed
 from bench.rounds import Result, compare, interleave, percentile
 from bench.scene import Scene
 from bench.stream import take
 
 STREAMS = 8
-PINGS = 20
+PINGS = 200
 
 
 def bulk(scene: Scene) -> list[Result]:
@@ -43,11 +46,12 @@ def round_trip(scene: Scene) -> list[Result]:
     """
     The 99th percentile of a ping-pong, in milliseconds, while another stream is saturated.
 
+    Beside it stands that of the same user a moment before, when nobody else was there.
+
     @raise Missing: there is no OpenSSH
     """
     with opened_doors(scene, "bench.stream") as opened:
         doors = {side: door.port for side, door in opened.items()}
-        idle = {side: percentile(_pings(door), 0.99) for side, door in doors.items()}
         runs = interleave(
             tuple(doors),
             lambda side: _pings_beside_bulk(doors[side]),
@@ -58,13 +62,12 @@ def round_trip(scene: Scene) -> list[Result]:
     for peer in doors:
         if peer != PROXYD:
             ours, theirs = (
-                runs.pick(one, lambda run: percentile(run, 0.99)) for one in (PROXYD, peer)
+                runs.pick(one, lambda run: percentile(run.busy, 0.99)) for one in (PROXYD, peer)
             )
             more = {
-                "p50_ours": round(runs.middle(PROXYD, lambda run: percentile(run, 0.5)), 3),
-                "p50_theirs": round(runs.middle(peer, lambda run: percentile(run, 0.5)), 3),
-                "idle_p99_ours": round(idle[PROXYD], 3),
-                "idle_p99_theirs": round(idle[peer], 3),
+                f"{name}_{whose}": round(runs.middle(side, value), 3)
+                for side, whose in ((PROXYD, "ours"), (peer, "theirs"))
+                for name, value in _ASIDE.items()
             }
             results.append(
                 compare("agent.rtt", "ms", peer, ours, theirs, less_is_better=True, more=more)
@@ -94,33 +97,52 @@ def _rate(door: int, size: int, streams: int) -> float:
     return size / 1e6 / (time.perf_counter() - began)
 
 
-def _pings(door: int) -> list[float]:
+@dataclass(frozen=True, slots=True)
+class _Pings:
+    """Milliseconds of each round trip, alone and beside bulk."""
+
+    idle: list[float]
+    busy: list[float]
+
+
+_ASIDE: Mapping[str, Callable[[_Pings], float]] = {
+    "p50": lambda run: percentile(run.busy, 0.5),
+    "idle_p50": lambda run: percentile(run.idle, 0.5),
+    "idle_p99": lambda run: percentile(run.idle, 0.99),
+}
+
+
+def _pings_beside_bulk(door: int) -> _Pings:
+    """Ping-pong of one user; then again while another downloads as fast as it can."""
+    with user_of(door, 0) as user:
+        _pings(user, 1)  # so that it is through
+        idle = _pings(user, PINGS)
+        with user_of(door, 1 << 40) as busy:
+            stop = threading.Event()
+            flows = threading.Event()
+
+            def drain() -> None:
+                while not stop.is_set() and busy.recv(1 << 20):
+                    flows.set()
+
+            reader = threading.Thread(target=drain)
+            reader.start()
+            try:
+                if not flows.wait(READY_SECONDS):
+                    raise BenchFailed("the download does not begin")
+                return _Pings(idle, _pings(user, PINGS))
+            finally:
+                stop.set()
+                reader.join()
+
+
+def _pings(user: socket.socket, count: int) -> list[float]:
     """How long a byte there and a byte back took, in milliseconds."""
     taken = []
-    for _ in range(PINGS):
-        with user_of(door, -1) as user:
-            time.sleep(0.002)  # so that the connection is through before the byte goes
-            began = time.perf_counter()
-            user.sendall(b"p")
-            if user.recv(1) != b"k":
-                raise BenchFailed("no answer")
-            taken.append((time.perf_counter() - began) * 1000)
+    for _ in range(count):
+        began = time.perf_counter()
+        user.sendall(b"p")
+        if user.recv(1) != b"k":
+            raise BenchFailed("no answer")
+        taken.append((time.perf_counter() - began) * 1000)
     return taken
-
-
-def _pings_beside_bulk(door: int) -> list[float]:
-    """The same while another user downloads as fast as it can."""
-    with user_of(door, 1 << 40) as busy:
-        stop = threading.Event()
-
-        def drain() -> None:
-            while not stop.is_set() and busy.recv(1 << 20):
-                pass
-
-        reader = threading.Thread(target=drain)
-        reader.start()
-        try:
-            return _pings(door)
-        finally:
-            stop.set()
-            reader.join()

@@ -2,7 +2,8 @@
 Bulk through a SOCKS5 proxy: a program to send and receive on loopback, and the client of it.
 
 Run as a program it prints its port and serves connections: the client's first
-eight bytes say how many bytes it wants, or (negative) how many it will send.
+eight bytes say how many bytes it wants, or (negative) how many it will send;
+after a zero each byte is answered with one, until the client leaves.
 """
 
 from __future__ import annotations
@@ -75,9 +76,13 @@ def _serve(sock: socket.socket) -> None:
         size = int.from_bytes(sock.recv(8, socket.MSG_WAITALL), "big", signed=True)
         if size > 0:
             _give(sock, size)
-        else:
+        elif size < 0:
             take(sock, -size)
             sock.sendall(b"k")
+        else:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while sock.recv(1):
+                sock.sendall(b"k")
     except (OSError, BenchFailed):
         pass  # the client knows
     finally:
