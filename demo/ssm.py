@@ -8,6 +8,7 @@ is reached through them. Everything is on loopback, and ends with Ctrl-C.
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -53,6 +54,9 @@ def configuration(folder: Path, port: int, api: int) -> dict[str, object]:
 
 def main() -> int:
     """Run it until it is interrupted."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Also where a shell started us in the background, and ignores them: none is left behind.
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proxyd-ssm-")))
         page = ThreadingHTTPServer(("127.0.0.1", 0), _Page)

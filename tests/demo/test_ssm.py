@@ -39,7 +39,7 @@ class SsmDemoTests(TestCase):
     timeout = 120
 
     async def test_line(self) -> None:
-        """curl gets the page through an instance; Ctrl-C ends all of it."""
+        """curl gets the page through an instance; Ctrl-C, or SIGTERM, ends all of it."""
         demo = _Demo()
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         process: Any = reactor.spawnProcess(  # type: ignore[attr-defined]
@@ -48,7 +48,7 @@ class SsmDemoTests(TestCase):
 
         async def stop() -> None:
             if not demo.ended.called:
-                process.signalProcess("INT")
+                process.signalProcess("TERM")
             await demo.ended
 
         self.addCleanup(lambda: Deferred.fromCoroutine(stop()))
