@@ -12,16 +12,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from proxyd.agents.failures import FAILURES
 from proxyd.agents.sockets import Wire
-from proxyd.agents.stream import AgentStream
+from proxyd.agents.stream import AgentStream, give_up_slowest
 from proxyd.agents.stride import Stride
 from proxyd.errors import DialError, DialFailure, ProtocolError
+from proxyd.net.last_bytes import LastBytes
 from proxyd.target import Target
 from proxyd.wire.agent import events as told
 from proxyd.wire.agent.frames import Code
@@ -80,8 +81,10 @@ class AgentSession:
         self._paused = False
         self._stride = Stride(clock)
         self._busy = False
-        self._soon: list[Callable[[], None]] = []
-        self._soon_call: IDelayedCall | None = None
+        # What a stream that was left has still to send, and to hear the end of.
+        self._leaving: LastBytes[int] = LastBytes(
+            clock, lambda number: machine.queued_on(number) or 0, self._abandon
+        )
         self._heard = clock.seconds()
         self._pulse = LoopingCall(self._beat)
         self._pulse.clock = clock
@@ -200,23 +203,14 @@ class AgentSession:
         self._turn()
 
     def left(self, stream: AgentStream) -> None:
-        """A stream needs to hear nothing any more."""
+        """A stream needs to hear nothing any more; what it has sent still goes, if it is taken."""
         self._streams.pop(stream.number, None)
+        if self.machine.queued_on(stream.number) is not None and not self.lost_because:
+            self._leaving.wait(stream.number)
 
     def call_soon(self, work: Callable[[], None]) -> None:
         """Call this when nobody is being called."""
-        self._soon.append(work)
-        if self._soon_call is None:
-            self._soon_call = self._clock.callLater(0, self._run_soon)
-
-    def _run_soon(self) -> None:
-        self._soon_call = None
-        waiting, self._soon = self._soon, []
-        for work in waiting:
-            try:
-                work()
-            except Exception:
-                _log.failure("ending a stream of an agent")
+        self._clock.callLater(0, work)
 
     # The WebSocket's side
 
@@ -272,6 +266,7 @@ class AgentSession:
             return
         self.lost_because = reason
         self._pulse.stop()
+        self._leaving.stop()
         opening, self._opening = self._opening, {}
         for waiting, target in opening.values():
             waiting.errback(DialError(DialFailure.LOST, f"{target}: {reason}"))
@@ -333,16 +328,18 @@ class AgentSession:
 
     def _make_room(self) -> None:
         """Reset those whose readers left the most, until a quarter of the room is free."""
-        room = self.machine.limits.held * 3 // 4
-        slowest = sorted(self._streams.values(), key=lambda one: one.held, reverse=True)
-        for count, stream in enumerate(slowest):
-            if self.held <= room:
-                _log.warn("too much waited to be read: {count} connections reset", count=count)
-                break
-            stream.give_up(Code.SLOW, "the reader is too slow, and too much waits for all")
+        count = give_up_slowest(
+            self._streams.values(), self.held - self.machine.limits.held * 3 // 4
+        )
+        _log.warn("too much waited to be read: {count} connections reset", count=count)
+
+    def _abandon(self, number: int) -> None:
+        """The peer takes nothing more of a stream whose own side has left long ago."""
+        self.reset(number, Code.SLOW, "what was last sent is not taken")
 
     def _unread(self, event: told.Data) -> None:
         """Data of a stream that was closed here: as for TCP, whoever sends it is told so."""
+        self._leaving.forget(event.stream)
         self.machine.reset(event.stream, Code.RESET, "it was closed")
 
     def _opened(self, event: told.Opened) -> None:
@@ -361,6 +358,7 @@ class AgentSession:
             opening.errback(DialError(failure, f"{target}: {event.text}" if more else f"{target}"))
 
     def _was_reset(self, event: told.WasReset) -> None:
+        self._leaving.forget(event.stream)
         stream = self._streams.get(event.stream)
         if stream is not None:
             stream.lost(event.text or event.code.name.lower())
@@ -368,6 +366,7 @@ class AgentSession:
             self._open_failed(told.OpenFailed(event.stream, event.code, event.text))
 
     def _closed(self, event: told.Closed) -> None:
+        self._leaving.forget(event.stream)
         self._tell(event, AgentStream.closed)
 
     def _requested(self, event: told.OpenRequested) -> None:

@@ -286,3 +286,19 @@ class AgentStream:
                 protocol.connectionLost(reason)
 
         self._session.call_soon(tell)
+
+
+def give_up_slowest(streams: Iterable[AgentStream], excess: int) -> int:
+    """
+    Reset those whose readers left the most, until so many bytes fewer are held.
+
+    @return: how many that were
+    """
+    count = 0
+    for stream in sorted(streams, key=lambda one: one.held, reverse=True):
+        if excess <= 0:
+            break
+        excess -= stream.held
+        stream.give_up(Code.SLOW, "the reader is too slow, and too much waits for all")
+        count += 1
+    return count

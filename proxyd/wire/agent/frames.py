@@ -72,6 +72,12 @@ class Flag(IntFlag):
     COMPRESSED = 2
 
 
+# As they are in a frame: a member of an enumeration is slow to compare with.
+DATA = int(Kind.DATA)
+FIN = int(Flag.FIN)
+COMPRESSED = int(Flag.COMPRESSED)
+
+
 @unique
 class Code(IntEnum):
     """Why a stream could not be opened or was reset, and why a session ends."""

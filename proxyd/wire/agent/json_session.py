@@ -175,6 +175,11 @@ class JsonSession:
         if number in self._streams:
             self._disconnect(number, _WORDS.get(code, text or code.name.lower()))
 
+    def queued_on(self, number: int) -> int | None:
+        """Bytes of a stream that wait to be sent; None: it is gone."""
+        stream = self._streams.get(number)
+        return None if stream is None else stream.queued
+
     def consumed(self, number: int, count: int, now: float) -> None:
         """Bytes have gone on; nobody is told, JSON knows no credit."""
 

@@ -19,7 +19,7 @@ from proxyd.wire.agent import events as told
 from proxyd.wire.agent import frames
 from proxyd.wire.agent.compression import Compressor, Decompressor
 from proxyd.wire.agent.events import Event
-from proxyd.wire.agent.frames import LONGEST, Code, Flag, Kind, frame
+from proxyd.wire.agent.frames import COMPRESSED, DATA, FIN, LONGEST, Code, Kind, frame
 from proxyd.wire.agent.outbox import HIGH, Outbox
 from proxyd.wire.agent.stream import EAGER, LEAST_WINDOW, MOST_CREDIT, USUAL, Limits, Stream
 
@@ -149,6 +149,11 @@ class Mux:
             self._forget(stream)
             self._outbox.say(frame(Kind.RESET, number, frames.reason_payload(code, text)))
 
+    def queued_on(self, number: int) -> int | None:
+        """Bytes of a stream that wait to be sent; None: it is gone."""
+        stream = self._streams.get(number)
+        return None if stream is None else stream.queued
+
     def consumed(self, number: int, count: int, now: float) -> None:
         """So many bytes of a stream's Data have gone on: the peer may send as many more."""
         stream = self._streams.get(number)
@@ -225,7 +230,7 @@ class Mux:
         """
         try:
             for kind, flags, number, payload in frames.frames_in(memoryview(message)):
-                if kind == _DATA:
+                if kind == DATA:
                     self._received(number, flags, payload)
                 else:
                     self._end_run()
@@ -257,7 +262,7 @@ class Mux:
             return
         if stream.over:
             raise ProtocolError("data on a stream that was finished")
-        if flags & _COMPRESSED:
+        if flags & COMPRESSED:
             if stream.decompressor is None:
                 stream.decompressor = Decompressor()
             payload = stream.decompressor.decompress(payload, min(stream.allowed, LONGEST))
@@ -269,7 +274,7 @@ class Mux:
             self._run_of = number
         if payload:
             self._run.append(payload)
-        if flags & _FIN:
+        if flags & FIN:
             self._end_run()
             self._end_of(stream)
 
@@ -391,9 +396,3 @@ class Mux:
         stream.gone = True
         stream.queue.clear()
         stream.queued = 0
-
-
-# As they are in a frame: a member of an enumeration is slow to compare with.
-_DATA = int(Kind.DATA)
-_FIN = int(Flag.FIN)
-_COMPRESSED = int(Flag.COMPRESSED)
