@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -165,11 +166,19 @@ class BesideTests(SocksCase):
         folder.mkdir(parents=True)
         command = start(folder, port, with_login)  # type: ignore[operator]
         process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
+            start_new_session=True,
         )
-        self.closing.append(process.wait)
-        self.closing.append(process.kill)
-        self.closing.reverse()
+
+        def end_it() -> None:
+            """It and its children: Dante has two dozen."""
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+        self.closing.append(end_it)
         end = self.clock.seconds() + PATIENCE
         while self.clock.seconds() < end:
             try:
