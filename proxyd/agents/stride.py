@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from twisted.internet.interfaces import IReactorTime
 
+from proxyd.config.times import AGENT_LINE_SLOW
 from proxyd.wire.agent.frames import LONGEST
 
 MOST = 4 * LONGEST
@@ -16,9 +17,6 @@ MOST = 4 * LONGEST
 
 LEAST = 16 * 1024
 """The same on the slowest line."""
-
-SLOW = 0.05
-"""Seconds until the socket has taken a message, from which on the next ones are shorter."""
 
 
 class Stride:
@@ -45,7 +43,7 @@ class Stride:
         if self._since is None:
             return
         took, self._since = self._clock.seconds() - self._since, None
-        if took > SLOW:
+        if took > AGENT_LINE_SLOW:
             self.length = max(LEAST, self.length // 2)
-        elif took < SLOW / 4:
+        elif took < AGENT_LINE_SLOW / 4:
             self.length = min(MOST, 2 * self.length)

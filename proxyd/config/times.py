@@ -186,6 +186,9 @@ API_LINGER = 2.0
 AGENT_HANDSHAKE = 10.0
 """How long the opening of an agent's WebSocket may take."""
 
+AGENT_LINE_SLOW = 0.05
+"""Until an agent's line has taken a message, from which on the next ones are shorter."""
+
 SSH_AGENT = 30.0
 """How long an ssh-agent may take: it may ask a person first."""
 

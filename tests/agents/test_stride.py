@@ -5,7 +5,8 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from proxyd.agents.stride import LEAST, MOST, SLOW, Stride
+from proxyd.agents.stride import LEAST, MOST, Stride
+from proxyd.config.times import AGENT_LINE_SLOW
 
 
 class StrideTests(SynchronousTestCase):
@@ -28,16 +29,16 @@ class StrideTests(SynchronousTestCase):
     def test_slow(self) -> None:
         """Shorter and shorter, down to the least; and long again when the line is quick."""
         self.assertEqual(self.stride.length, MOST)
-        down = self.lengths(SLOW * 2)
+        down = self.lengths(AGENT_LINE_SLOW * 2)
         self.assertEqual(down, sorted(down, reverse=True))
         self.assertEqual(down[-1], LEAST)
-        up = self.lengths(SLOW / 10)
+        up = self.lengths(AGENT_LINE_SLOW / 10)
         self.assertEqual(up, sorted(up))
         self.assertEqual(up[-1], MOST)
 
     def test_between(self) -> None:
         """A line that is neither changes nothing; nor does an end without a beginning."""
-        self.lengths(SLOW * 2)
-        self.assertEqual(self.lengths(SLOW / 2), [LEAST] * 8)
+        self.lengths(AGENT_LINE_SLOW * 2)
+        self.assertEqual(self.lengths(AGENT_LINE_SLOW / 2), [LEAST] * 8)
         self.stride.ended()
         self.assertEqual(self.stride.length, LEAST)
