@@ -6,10 +6,11 @@ All on loopback and without TLS where it can be; ssh encrypts always, by AES-GCM
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import shutil
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Iterator
@@ -17,10 +18,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.programs import REPOSITORY, BenchFailed, Program, free_port
+from bench.programs import REPOSITORY, BenchFailed, Missing, Program, find_program, free_port
 from bench.scene import Scene
-from bench.sides import PROXYD_VARIABLES
+from bench.sides import DIRECT, PROXYD_VARIABLES
 from bench.ssh import Keys
+from demo.ground import Account
 from proxyd.ctl.client import Client, Where
 
 PROXYD = "proxyd"
@@ -45,75 +47,128 @@ class Door:
 
 
 @contextmanager
-def opened_doors(scene: Scene, module: str) -> Iterator[dict[str, Door]]:
+def opened_doors(
+    scene: Scene, module: str, *, tls: bool = False, direct: bool = False
+) -> Iterator[dict[str, Door]]:
     """
     All ways, until the block ends; what comes through each begins with a byte when asked for one.
 
     @param module: the target: a module that is given its port, and says something to whoever
         sends it eight bytes that are a C{1}
+    @param tls: our agent comes by C{wss://}; then websocket-tunnel is not among them
+    @param direct: the target's own port is among them
     @raise Missing: there is no OpenSSH
     """
     with ExitStack() as stack:
-        folder = scene.make_folder("agents")
-        target = free_port()
-        kept = {key: value for key, value in os.environ.items() if key not in PROXYD_VARIABLES}
-        here = kept | {"PYTHONPATH": str(REPOSITORY)}
-
-        def started(name: str, port: int, *words: str | Path, **more: object) -> Program:
-            program = Program(name, words, folder, **more)  # type: ignore[arg-type]
-            stack.callback(program.stop)
-            if port:
-                program.wait_listening(port)
-            return program
-
-        started("target", target, sys.executable, "-m", module, str(target), environment=here)
-        doors: dict[str, Door] = {}
-
-        twistd = Path(sys.executable).with_name("twistd")
-        users, place = free_port(), free_port()
-        port = {"client_id": "bench", "remote_host": "127.0.0.1", "remote_port": target}
-        settings = {
-            "state": f"sqlite:///{folder}/state.sqlite",
-            "api": {"socket": str(folder / "api.sock")},
-            "agents": {
-                "listen": [f"127.0.0.1:{place}"],
-                "proxies": [port | {"local_port": users}],
-            },
-        }
-        config = folder / "proxyd.yaml"
-        config.write_text(json.dumps(settings))
-        daemon = (twistd, "-n", "--pidfile=", "proxyd", "-c", config)
-        server = started(PROXYD, place, *daemon, environment=here)
-        client = Client(Where(socket=str(folder / "api.sock")), {})
-        token = client.post("/api/agents", {"client_id": "bench"})["token"]
-        words: tuple[str | Path, ...] = (twistd, "-n", "--pidfile=", "proxyd-agent")
-        words += ("--server", f"ws://127.0.0.1:{place}/agent", "--allow", f"127.0.0.1:{target}")
-        agent = started("agent", 0, *words, environment=here | {"PROXYD_AGENT_TOKEN": token})
-        doors[PROXYD] = Door(users, server, agent)
-
-        keys, users, place = Keys(scene, folder), free_port(), free_port()
-        server = started("sshd", place, *keys.sshd(place), account=scene.account)
-        agent = started("ssh", users, *keys.ssh_back(users, place, target))
-        doors[SSH] = Door(users, server, agent)
-
-        tunnel = shutil.which("wtunnel")
-        if tunnel is not None:
-            users, place = free_port(), free_port()
-            (folder / "server.toml").write_text(
-                f'listen = "127.0.0.1:{place}"\ntoken = "bench"\n[[proxies]]\nname = "bench"\n'
-                f'listen = "127.0.0.1:{users}"\nlisten_side = "local"\n'
-                f'backend = "127.0.0.1:{target}"\nbackend_side = "peer"\n'
-            )
-            (folder / "client.toml").write_text(
-                f'server = "127.0.0.1:{place}"\ntoken = "bench"\n'
-                f'allow_peer_backends = ["127.0.0.1:{target}"]\n'
-            )
-            server = started("wtunnel", place, tunnel, "server", "-c", folder / "server.toml")
-            agent = started("wtunnel-client", 0, tunnel, "client", "-c", folder / "client.toml")
-            doors[TUNNEL] = Door(users, server, agent)
+        ground = _Ground(scene, scene.make_folder("agents"), stack)
+        ground.start("target", ground.target, sys.executable, "-m", module, str(ground.target))
+        doors = {PROXYD: _ours(ground, tls), SSH: _ssh(ground)}
+        if not tls:
+            try:
+                doors[TUNNEL] = _tunnel(ground, find_program("wtunnel"))
+            except Missing:
+                pass  # it is told by whoever fetches it
+        if direct:
+            doors[DIRECT] = Door(ground.target, ground.programs[0], ground.programs[0])
         for side, door in doors.items():
             _wait_ready(side, door.port)
         yield doors
+
+
+class _Ground:
+    """
+    Where the programs of all ways are started, and ended with the stack.
+
+    @ivar target: the port to which all lead
+    """
+
+    def __init__(self, scene: Scene, folder: Path, stack: ExitStack) -> None:
+        self.scene = scene
+        self.folder = folder
+        self.target = free_port()
+        self.programs: list[Program] = []
+        self._stack = stack
+        kept = {key: value for key, value in os.environ.items() if key not in PROXYD_VARIABLES}
+        self._here = kept | {"PYTHONPATH": str(REPOSITORY)}
+
+    def start(
+        self,
+        name: str,
+        port: int,
+        *words: str | Path,
+        account: Account | None = None,
+        **variables: str,
+    ) -> Program:
+        """A program that listens on a port; 0: on none."""
+        environment = self._here | variables
+        program = Program(name, words, self.folder, account=account, environment=environment)
+        self._stack.callback(program.stop)
+        self.programs.append(program)
+        if port:
+            program.wait_listening(port)
+        return program
+
+
+def _ours(ground: _Ground, tls: bool) -> Door:
+    folder, scene = ground.folder, ground.scene
+    users, place = free_port(), free_port()
+    port = {
+        "client_id": "bench",
+        "remote_host": "127.0.0.1",
+        "remote_port": ground.target,
+        "local_port": users,
+    }
+    agents: dict[str, object] = {"listen": [f"127.0.0.1:{place}"], "proxies": [port]}
+    if tls:
+        agents["tls"] = {"certificate": str(scene.certificate), "key": str(scene.key)}
+    settings = {
+        "state": f"sqlite:///{folder}/state.sqlite",
+        "api": {"socket": str(folder / "api.sock")},
+        "agents": agents,
+    }
+    config = folder / "proxyd.yaml"
+    config.write_text(json.dumps(settings))
+    twistd = Path(sys.executable).with_name("twistd")
+    server = ground.start(PROXYD, place, twistd, "-n", "--pidfile=", "proxyd", "-c", config)
+    client = Client(Where(socket=str(folder / "api.sock")), {})
+    token = client.post("/api/agents", {"client_id": "bench"})["token"]
+    words: list[str | Path] = [twistd, "-n", "--pidfile=", "proxyd-agent"]
+    words += ["--server", f"{'wss' if tls else 'ws'}://127.0.0.1:{place}/agent"]
+    words += ["--allow", f"127.0.0.1:{ground.target}"]
+    if tls:
+        words += ["--pin", _pin_of(scene.certificate)]
+    agent = ground.start("agent", 0, *words, PROXYD_AGENT_TOKEN=token)
+    return Door(users, server, agent)
+
+
+def _pin_of(certificate: Path) -> str:
+    der = ssl.PEM_cert_to_DER_cert(certificate.read_text())
+    return f"sha256:{hashlib.sha256(der).hexdigest()}"
+
+
+def _ssh(ground: _Ground) -> Door:
+    scene = ground.scene
+    keys, users, place = Keys(scene, ground.folder), free_port(), free_port()
+    server = ground.start("sshd", place, *keys.sshd(place), account=scene.account)
+    agent = ground.start("ssh", users, *keys.ssh_back(users, place, ground.target))
+    return Door(users, server, agent)
+
+
+def _tunnel(ground: _Ground, tunnel: Path) -> Door:
+    folder, target = ground.folder, ground.target
+    users, place = free_port(), free_port()
+    (folder / "server.toml").write_text(
+        f'listen = "127.0.0.1:{place}"\ntoken = "bench"\n[[proxies]]\nname = "bench"\n'
+        f'listen = "127.0.0.1:{users}"\nlisten_side = "local"\n'
+        f'backend = "127.0.0.1:{target}"\nbackend_side = "peer"\n'
+    )
+    (folder / "client.toml").write_text(
+        f'server = "127.0.0.1:{place}"\ntoken = "bench"\n'
+        f'allow_peer_backends = ["127.0.0.1:{target}"]\n'
+    )
+    server = ground.start("wtunnel", place, tunnel, "server", "-c", folder / "server.toml")
+    agent = ground.start("wtunnel-client", 0, tunnel, "client", "-c", folder / "client.toml")
+    return Door(users, server, agent)
 
 
 def user_of(port: int, size: int) -> socket.socket:

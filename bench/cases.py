@@ -206,6 +206,7 @@ CASES: tuple[Case, ...] = (
     Case(("pg.idle_memory.tls",), partial(_idle, "pg.idle_memory.tls", tls=True)),
     Case(("ssh.bulk", "ssh.bulk_up"), ssh.bulk),
     Case(("agent.bulk", "agent.bulk_8"), agents.bulk),
+    Case(("agent.bulk.tls",), agents.bulk_tls),
     Case(("agent.rtt",), agents.round_trip),
     Case(("agent.streams", "agent.streams.memory"), agent_streams.streams),
     Case(("ssm.down", "ssm.up"), ssm.bulk),

@@ -139,13 +139,7 @@ class Program:
         From C{/proc/PID/task/*/schedstat}, whose first field counts
         nanoseconds on a CPU (Linux, Documentation/scheduler/sched-stats).
         """
-        total = 0
-        for task in Path(f"/proc/{self.pid}/task").iterdir():
-            try:
-                total += int((task / "schedstat").read_text().split()[0])
-            except FileNotFoundError:  # a thread that ended while we looked
-                continue
-        return total / 1e9
+        return _cpu_seconds(self.pid)
 
     def resident_bytes(self) -> int:
         """Its resident memory now, in bytes (C{/proc/PID/smaps_rollup}, which is exact)."""
@@ -168,6 +162,23 @@ def resident_of_tree(pid: int) -> int:
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     below = [int(child) for task in tasks for child in task.read_text().split()]
     return _resident(pid) + sum(resident_of_tree(child) for child in below)
+
+
+def cpu_seconds_of_tree(pid: int) -> float:
+    """CPU time of a program and all living ones that it has started, in seconds."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    below = [int(child) for task in tasks for child in task.read_text().split()]
+    return _cpu_seconds(pid) + sum(cpu_seconds_of_tree(child) for child in below)
+
+
+def _cpu_seconds(pid: int) -> float:
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            total += int((task / "schedstat").read_text().split()[0])
+        except FileNotFoundError:  # a thread that ended while we looked
+            continue
+    return total / 1e9
 
 
 def _resident(pid: int) -> int:

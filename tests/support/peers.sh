@@ -6,14 +6,16 @@
 # What the machine lacks is downloaded by apt where that is at hand and we are root,
 # and only unpacked into FOLDER: nothing is installed, and no service is started. FOLDER/bin
 # then has a starter for each program. Servers of more versions come as wheels into
-# the environment of PYTHON. Never fails: what can't be had is named, and
-# the tests that need it skip.
+# the environment of PYTHON, and websocket-tunnel into one of its own below FOLDER. Never
+# fails: what can't be had is named, and the tests that need it skip.
 set -u
 
 folder=$1
 programs='haproxy psql pgbench pg_dump pg_restore pgbouncer sshd ssh ssh-add ssh-agent ssh-keygen microsocks danted proxychains4 nc.openbsd'
 # It is big, and fetched by itself, so that the others don't depend on it.
 browser='chromium'
+# Of PyPI; what it needs is kept apart from what proxyd needs.
+tunnel='websocket-tunnel==0.3.2'
 
 have() {
     PATH="$folder/bin:$PATH:/usr/sbin" command -v "$1" >/dev/null 2>&1
@@ -82,6 +84,19 @@ unpack() {
     done
 }
 
+fetch_tunnel() {
+    "$1" -m venv "$folder/tunnel" || return
+    "$folder/tunnel/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --retries 2 "$tunnel" </dev/null || return
+    mkdir -p "$folder/bin" || return
+    printf '#!/bin/sh\nexec "%s" "$@"\n' "$(cd "$folder/tunnel/bin" && pwd)/wtunnel" >"$folder/bin/wtunnel"
+    chmod 755 "$folder/bin/wtunnel"
+}
+
+missing_tunnel() {
+    have wtunnel || echo wtunnel
+}
+
 mkdir -p "$folder"
 wanted=$(missing)
 surfing=$(missing_browser)
@@ -91,7 +106,11 @@ if [ -n "$wanted$surfing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/nu
     [ -z "$wanted" ] || unpack "$wanted" >&2
     [ -z "$surfing" ] || unpack "$surfing" >&2
 fi
-still=$(missing; missing_browser)
+if [ -n "${2:-}" ] && ! have wtunnel; then
+    echo "set-up: fetching for benchmarks: $tunnel" >&2
+    fetch_tunnel "$2" >&2
+fi
+still=$(missing; missing_browser; missing_tunnel)
 [ -z "$still" ] || echo "set-up: not on this machine, their tests skip:" $still >&2
 [ -z "${2:-}" ] || "$2" - <<'END'
 import sys

@@ -1,6 +1,6 @@
 """
 Reverse ports of others, to see proxyd's beside them: OpenSSH's C{ssh -R}, and websocket-tunnel
-(of PyPI, where its C{wtunnel} is on the path).
+(of PyPI, fetched by C{peers.sh}).
 """
 
 from __future__ import annotations
