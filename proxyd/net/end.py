@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
 
-from proxyd.net.line import BROKEN, BUFFER, ENDED, FAST, FULL, IN, OUT, TALK_CHUNK, VIEW, Line
+from proxyd.net.first_look import FirstLook
+from proxyd.net.line import (
+    ASKED,
+    BROKEN,
+    BUFFER,
+    ENDED,
+    FAST,
+    FULL,
+    IN,
+    OUT,
+    TALK_CHUNK,
+    VIEW,
+    Line,
+)
 from proxyd.net.pace import Pace, Rate
 from proxyd.net.secure import Secure
 from proxyd.net.subject import Carrier, Owner, Relayed, Subject
@@ -23,11 +36,7 @@ if TYPE_CHECKING:
     from proxyd.net.link import Link
 
 
-GLANCE = 16 * 1024
-"""Bytes that L{End.glance} shows at most: more than any first packet or PROXY header has."""
-
-
-class End(Line):
+class End(FirstLook):
     """
     One socket of the link, which talks, is joined to another, or lingers.
 
@@ -38,12 +47,10 @@ class End(Line):
         "_flow",
         "_held",
         "_joined_at",
-        "_once",
         "_pace",
         "_peer",
         "_scan",
         "_sent",
-        "received",
     )
 
     def __init__(
@@ -62,7 +69,8 @@ class End(Line):
         @param paused: don't read before L{resume}
         @param carrier: receives and sends; None: the socket itself
         """
-        super().__init__(link, sock, owner, subject, paused)
+        # As super() does, at less cost: there is one for each connection.
+        Line.__init__(self, link, sock, owner, subject, paused)
         if carrier is not None:
             self._carrier = carrier
         self._once: Callable[..., None] | None = None
@@ -91,6 +99,11 @@ class End(Line):
         """How many bytes of an unfinished message header were received and not sent on."""
         return len(self._held)
 
+    @property
+    def clear(self) -> bool:
+        """Whether nothing waits in it: to be sent, or as an unfinished message header."""
+        return not (self._out or self._held)
+
     def take_held(self) -> bytes:
         """Take the unfinished message header, which is held no more."""
         held, self._held = self._held, b""
@@ -104,29 +117,6 @@ class End(Line):
             self._paused &= ~ENDED
         self.subject = subject
         self._handler = self._on_talk
-
-    def glance(self, seen: Callable[[bytes], None]) -> None:
-        """
-        Show what the peer sent, as soon as there is something, and leave it in the socket.
-
-        For a peer that may begin TLS at any byte, before that. The End is
-        paused then; an end or a loss is told to the subject instead.
-
-        @param seen: called once, with L{GLANCE} bytes at most
-        """
-        self._once = seen
-        self._handler = self._on_glance
-        self.resume()
-
-    def take(self, count: int) -> bytes:
-        """Take from the socket, now, so many bytes of those that a L{glance} has shown."""
-        try:
-            data = self._socket.recv(count)
-        except OSError as error:
-            self._lost(error)
-            return b""
-        self.received += len(data)
-        return data
 
     def tls(self, context: SSL.Context, server: str | None, secured: Callable[[], None]) -> None:
         """
@@ -200,29 +190,30 @@ class End(Line):
             self._link._bug(self)
         return True
 
-    def part(self, subject: Subject) -> None:
-        """End the join of this End: it talks to C{subject}, and is paused."""
+    def part(self, subject: Subject, other: Subject | None = None) -> None:
+        """
+        End the join of this End: it talks to C{subject}, and is paused.
+
+        @param other: whom its peer talks to; None: the same
+        """
         peer = self._peer
         self._leave_peer(subject)
         if peer is not None and peer._peer is self:
-            peer._leave_peer(subject)
+            peer._leave_peer(other or subject)
 
-    def _leave_peer(self, subject: Subject) -> None:
-        """One side's part of it."""
-        if self._peer is not None:
-            self._separate()
-        if self.subject is not None:
-            self.talk(subject)
-            self.pause()
-
-    def _separate(self) -> None:
-        """Forget the peer, but not what was carried from it."""
+    def _leave_peer(self, subject: Subject | None) -> None:
+        """One side's part of it: forget the peer, but not what was carried from it."""
         peer = self._peer
         if peer is not None:
             self._sent += peer.received - peer._joined_at
             self._peer = None
             self._scan = self._flow = None
-            self._paused &= ~FULL
+        if self.subject is not None:
+            # As L{talk} and L{pause}, in one: every session ends by this.
+            kept = ~FULL if subject is self.subject else ~(FULL | ENDED)
+            self._paused = self._paused & kept | ASKED
+            self.subject = subject
+            self._handler = self._on_talk
 
     def close(self, last_words: bytes = b"") -> None:
         """
@@ -273,26 +264,6 @@ class End(Line):
             subject.received(self, bytes(VIEW[:count]))
         else:
             self._no_more()
-
-    def _on_glance(self, events: int) -> None:
-        """Events while what comes is only to be looked at."""
-        if events & ~IN and not self._flushed(events):
-            return
-        try:
-            data = self._socket.recv(GLANCE, socket.MSG_PEEK)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._lost(error)
-            return
-        seen, self._once = self._once, None
-        self._handler = self._on_talk
-        if not data:
-            self._no_more()
-            return
-        self.pause()
-        assert seen is not None
-        seen(data)
 
     def _no_more(self) -> None:
         """The peer will send no more."""
@@ -387,10 +358,7 @@ class End(Line):
             self._pace.stop()
         peer = self._peer
         if peer is not None:
-            self._separate()
+            self._leave_peer(self.subject)
             if peer._peer is self:
-                peer._separate()
-                if peer.subject is not None:
-                    peer.talk(peer.subject)
-                    peer.pause()
+                peer._leave_peer(peer.subject)
         super()._end(close)

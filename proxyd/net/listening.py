@@ -13,7 +13,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
@@ -157,7 +157,7 @@ class Acceptor:
                 self._full(error)
             return
         # The type in C that socket.socket is built upon: made and closed in half the time.
-        sock = cast("socket.socket", socket.SocketType(*self._kind, fd))
+        sock: socket.socket = socket.SocketType(*self._kind, fd)  # type: ignore[assignment]
         sock.setblocking(False)
         try:
             self._accepted(sock, address)

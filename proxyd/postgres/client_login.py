@@ -95,7 +95,6 @@ class ClientLogin:
 
     __slots__ = (
         "_listener",
-        "_looks",
         "address",
         "conversation",
         "host",
@@ -117,7 +116,6 @@ class ClientLogin:
             self._set_address(address[0], address[1])
         self.conversation = Conversation()
         self.stage = Stage.SILENT
-        self._looks = False
 
     @property
     def end(self) -> End:
@@ -135,24 +133,20 @@ class ClientLogin:
         self.source = f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
     def listen(self) -> None:
-        """Wait for the client's first bytes; where TLS may begin with them they are looked at."""
-        listener = self._listener
-        no_tls = listener.tls is None or self.address is None
-        if no_tls and not listener.settings.proxy_protocol:
-            self.conversation.hear(self)
+        """Look at the client's first bytes, which may be TLS; most clients speak at once."""
+        seen = self.conversation.end.peek()
+        if seen:
+            self.heard(seen)
         else:
-            self._looks = True
             self.conversation.look(self)
 
     def heard(self, data: bytes) -> None:
-        """The client's first bytes are here; or, where they are looked at, still in the socket."""
+        """The client's first bytes are here, in the socket still."""
         conversation = self.conversation
-        if not self._looks:
-            conversation.put_back(data)
-        elif data[0] == TLS_HANDSHAKE or self._listener.settings.proxy_protocol:
+        if data[0] == TLS_HANDSHAKE or self._listener.settings.proxy_protocol:
             conversation.shown = data
         else:
-            conversation.put_back(conversation.take(len(data)))
+            conversation.early = conversation.end.take(len(data))
         self._listener.arrived(self)
 
     def unheard(self, reason: str) -> None:
@@ -163,8 +157,12 @@ class ClientLogin:
         """Take the client in, or send it away; never fails but by a bug."""
         user = ""
         try:
-            startup = self._start_at_once()
-            if startup is None:
+            conversation = self.conversation
+            startup = whole_startup(conversation.early)
+            if startup is not None:
+                # It came first, and nothing behind it.
+                conversation.early = b""
+            else:
                 await self._announced()
                 startup = await self._start()
             if startup is None:
@@ -216,13 +214,6 @@ class ClientLogin:
         if announced.source is not None:
             self._set_address(*announced.source)
 
-    def _start_at_once(self) -> StartupRequested | None:
-        """The start-up packet, if it is what came first, and all that came."""
-        startup = whole_startup(self.conversation.early)
-        if startup is not None:
-            self.conversation.take_early()
-        return startup
-
     async def _start(self) -> StartupRequested | None:
         """Everything up to the start-up packet; None: it was a cancel request, and is done."""
         tls = None if self.address is None else self._listener.tls
@@ -256,11 +247,11 @@ class ClientLogin:
         listener.verified(self)
         pool = listener.pools.get(place.server, place.database)
         settings = settings.stamped(principal.user)
-        if place.connection.identity == "set_role":
+        if pool.settings.identity == "set_role":
             settings = settings.with_role(principal.user)
         session = ClientSession(
             listener,
-            self.end,
+            self.conversation.end,
             listener.next_number(),
             principal,
             self.source,
@@ -349,8 +340,8 @@ class ClientLogin:
         if not place.served:
             raise no_database(name)
         user = admission.principal.user
-        connection = place.connection
-        if not lets_user_in(connection, user):
+        connection = place.server.connection
+        if connection.users is not None and not lets_user_in(connection, user):
             raise Fatal(
                 "28000",
                 f'user "{user}" is not allowed to use database "{name}"',

@@ -23,7 +23,7 @@ from proxyd.postgres.answers import Fatal, lost_server, shutdown
 from proxyd.postgres.cancel import SHORT_KEY
 from proxyd.postgres.departure import Departure
 from proxyd.postgres.farewell import Farewell, can_be_told, within_message
-from proxyd.postgres.leasing import Leasing, State
+from proxyd.postgres.leasing import Leasing, State, part
 from proxyd.postgres.pool import Pool
 from proxyd.postgres.settings import Greeting, Settings, retold
 from proxyd.target import Principal
@@ -80,7 +80,7 @@ class ClientSession(Leasing):
         @param database: the name that the client asked for
         @param term: what ends the session before its client does
         """
-        super().__init__(listener, number, principal, source, pool, settings)
+        Leasing.__init__(self, listener, number, principal, source, pool, settings)
         self.end = end
         self.database = database
         self.term = term
@@ -107,13 +107,14 @@ class ClientSession(Leasing):
         @param key_length: bytes of its cancel key
         """
         self.pid, key = self._listener.keys.issue(self, key_length)
-        if self.end.closed:
+        end = self.end
+        if end.closed:
             self.close("the client was lost")
             return
         self._told = greeting.told
         # From here on it is the session that learns when the client is lost.
-        self.end.talk(self)
-        self.end.write(greeting.said + messages.backend_key_data(self.pid, key) + _READY)
+        end.talk(self)
+        end.write(greeting.said + messages.backend_key_data(self.pid, key) + _READY)
         if self.state is State.CLOSED:
             return
         if self._lease is None:
@@ -382,9 +383,7 @@ class ClientSession(Leasing):
             self._cancels = ()
         lease, self._lease = self._lease, None
         end = self.end
-        end.part(self)
-        if lease is not None and not lease.server.end.closed:
-            lease.server.end.talk(lease.server.conversation)
+        part(end, self, lease)
         if slowly:
             middle, lease = (lease, None) if within_message(lease) else (None, lease)
             listener, words = self._listener, last_words or b""

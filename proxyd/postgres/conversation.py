@@ -51,36 +51,32 @@ class Conversation:
     The subject of an End that is being talked with.
 
     @ivar end: the End; set by whoever makes it
+    @ivar early: what came and was not taken yet
     @ivar stirred: called when something comes, or the peer goes, while nobody
         waits for a chunk
     @ivar shown: what L{look} has shown to somebody else, for the next L{glance}
     @ivar lost: how the peer went away; empty as long as it is there
     """
 
-    __slots__ = ("_early", "_waiting", "end", "lost", "shown", "stirred")
+    __slots__ = ("_waiting", "early", "end", "lost", "shown", "stirred")
 
     end: End
 
     def __init__(self) -> None:
         self._waiting: Hearer | None = None
-        self._early = b""
+        self.early = b""
         self.stirred: Callable[[], None] | None = None
         self.lost = ""
         self.shown = b""
 
-    @property
-    def early(self) -> bytes:
-        """What came and was not taken yet."""
-        return self._early
-
     def take_early(self) -> bytes:
         """Take what came while nobody waited; empty when nothing did."""
-        data, self._early = self._early, b""
+        data, self.early = self.early, b""
         return data
 
     def put_back(self, data: bytes) -> None:
         """Give back what belongs to whoever reads next."""
-        self._early = data + self._early
+        self.early = data + self.early
 
     def hear(self, hearer: Hearer) -> None:
         """
@@ -89,7 +85,7 @@ class Conversation:
         A coroutine waits by L{chunk} instead. Where each login and each
         statement of our own waits, this costs a tenth.
         """
-        if self._early:
+        if self.early:
             hearer.heard(self.take_early())
         elif self.lost:
             hearer.unheard(self.lost)
@@ -168,7 +164,7 @@ class Conversation:
         end.pause()
         waiting = self._waiting
         if waiting is None:
-            self._early += data
+            self.early += data
             self._stir()
         else:
             self._waiting = None

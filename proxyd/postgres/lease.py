@@ -21,8 +21,8 @@ from proxyd.errors import DialError
 from proxyd.net.tasks import spawn
 from proxyd.postgres.conversation import Lost
 from proxyd.postgres.pool import Pool
-from proxyd.postgres.server_connection import Message, ServerConnection, settings_batch
-from proxyd.postgres.settings import Setting
+from proxyd.postgres.server_connection import Message, ServerConnection
+from proxyd.postgres.settings import Setting, settings_request
 from proxyd.wire.pg import messages
 from proxyd.wire.pg.flow import IDLE, Flow
 
@@ -53,7 +53,6 @@ class Lease:
         "_cancelling",
         "_clock",
         "_finished",
-        "_own_name",
         "_pool",
         "_settings",
         "_unscanned",
@@ -78,7 +77,6 @@ class Lease:
         self.server = server
         self.flow = Flow(self._noted, on_error, on_statement)
         self.was_reset = False
-        self._own_name = pool.parameters.get(_NAME)
         self._pool = pool
         self._settings: Connection = pool.settings
         self._clock = clock
@@ -94,7 +92,7 @@ class Lease:
         self.server.note_parameter(body)
         name = parameters.get(_NAME)
         if name != before:
-            self.was_reset = name == self._own_name
+            self.was_reset = name == self._pool.parameters.get(_NAME)
             self.flow.watch = self.flow.watch or self.was_reset
 
     def prepare(self, settings: tuple[Setting, ...], early: bytes, prepared: Prepared) -> None:
@@ -114,8 +112,8 @@ class Lease:
                 if self.flow.client.stopped:
                     rest = b""
         if settings:
-            batch = settings_batch(settings)
-            self.server.ask(batch, lambda _, error: prepared(rest, error), early)
+            request = settings_request(settings)
+            self.server.ask(request, lambda _, error: prepared(rest, error), early)
             return
         if early:
             self.server.end.write(early)
@@ -172,7 +170,7 @@ class Lease:
         flow, end = self.flow, self.server.end
         if end.closed:
             self._over("it was lost")
-        elif flow.reusable and not (self._cancelling or end.pending or end.held):
+        elif flow.reusable and end.clear and not self._cancelling:
             # As nearly all are left: there is nothing that L{_clear} would look for.
             self._reset()
         elif self.busy:

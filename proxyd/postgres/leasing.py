@@ -12,6 +12,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from proxyd.net.end import End
+from proxyd.net.subject import Subject
 from proxyd.postgres.answers import Fatal, lost_server
 from proxyd.postgres.lease import Lease
 from proxyd.postgres.pool import Pool
@@ -186,6 +188,18 @@ class Leasing:
             )
 
 
+def part(end: End, session: Subject, lease: Lease | None) -> None:
+    """End the join of a client's End, if it is joined: its server talks with us again."""
+    if lease is None:
+        end.part(session)
+        return
+    server = lease.server
+    end.part(session, server.conversation)
+    if server.end.subject is session:
+        # The client's End was lost, and they were parted by that.
+        server.end.talk(server.conversation)
+
+
 class _Getting:
     """A server connection on its way to a session."""
 
@@ -202,10 +216,11 @@ class _Getting:
         """Take a connection that is idle, or wait for one."""
         session = self._session
         pool = session.pool
-        if pool.replaced:
+        server = pool.take()
+        if server is None and pool.replaced:
             session._use(pool.current)
             pool = session.pool
-        server = pool.take()
+            server = pool.take()
         if server is not None:
             self._prepare(server)
             return

@@ -227,9 +227,8 @@ class PostgresListener(Service):
         login = ClientLogin(self, address)
         end = login.conversation.end = End(self.link, sock, None, login.conversation, paused=True)
         self._logins[login] = None
-        login.listen()
         # Most speak at once, and are in by the end of this; who does not is waited for.
-        self.link.serve(end)
+        self.link.serve(end, login.listen)
         if login in self._logins:
             if login.stage is Stage.SILENT:
                 self._wait_for(login, self._silent)
@@ -260,7 +259,8 @@ class PostgresListener(Service):
     def spoken(self, login: ClientLogin) -> None:
         """A client has sent what was waited for: its start-up packet, or its password."""
         login.stage = Stage.SPOKEN
-        self._forget(login)
+        self._silent.pop(login, None)
+        self._asked.pop(login, None)
         self._spoken.add(login)
 
     def verified(self, login: ClientLogin) -> None:

@@ -108,8 +108,8 @@ class Pool(PoolGauges):
         return place
 
     def take(self) -> ServerConnection | None:
-        """The same, if it can be had at once: nobody waits, and one is idle."""
-        if self._closed or self._queue:
+        """The same, if it can be had at once: one is idle, and so nobody waits."""
+        if self._closed:
             return None
         server = self._take_idle()
         if server is not None:

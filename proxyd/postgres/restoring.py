@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from proxyd.postgres.server_connection import CLOSE_UNNAMED
+from proxyd.postgres.settings import CLOSE_UNNAMED
 from proxyd.wire.pg import messages
 
 # What pg_settings does not show (settings of extensions, the role) is reset where it is empty.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from twisted.internet.defer import Deferred
 
@@ -24,7 +23,6 @@ from proxyd.wire.pg.errors import ServerMessage, parse_error
 from proxyd.wire.pg.framing import MessageReader, whole_messages
 from proxyd.wire.pg.login import LoginDone
 
-CLOSE_UNNAMED = b"C\0\0\0\6S\0"
 _STATUSES = (b"I", b"T", b"E")
 _PLAIN = frozenset(range(256)) - {
     messages.PARAMETER_STATUS,
@@ -163,7 +161,7 @@ class ServerConnection:
         """
         Send a request that one ReadyForQuery answers, and collect the answer.
 
-        @param request: a Query, or an extended batch with its Sync
+        @param request: a Query, a FunctionCall, or an extended batch with its Sync
         @param answered: called once with the messages of the answer, without
             ParameterStatus and notices (the last one is the ReadyForQuery), or
             with what went wrong: see L{run}
@@ -374,25 +372,4 @@ def _remember(request: bytes, said: bytes, all_of_it: list[Message], answer: lis
     _usual[request] = _Usual(said, dict(map(messages.parse_parameter_status, told)), answer)
 
 
-@lru_cache(maxsize=256)
-def settings_batch(settings: tuple[tuple[str, str], ...]) -> bytes:
-    """
-    The extended batch that makes these settings, and leaves no unnamed statement behind.
-
-    Values are bound, never part of the SQL.
-    """
-    calls = ", ".join(
-        f"pg_catalog.set_config(${2 * number + 1}, ${2 * number + 2}, false)"
-        for number in range(len(settings))
-    )
-    values = [text.encode("utf-8", "surrogateescape") for pair in settings for text in pair]
-    return (
-        messages.parse("", f"SELECT {calls}")
-        + messages.bind("", "", values)
-        + messages.execute("")
-        + CLOSE_UNNAMED
-        + messages.SYNC
-    )
-
-
-__all__ = ["ANSWER_LIMIT", "Failed", "Lost", "ServerConnection", "settings_batch"]
+__all__ = ["ANSWER_LIMIT", "Failed", "Lost", "ServerConnection"]

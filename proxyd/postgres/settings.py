@@ -22,6 +22,12 @@ Setting = tuple[str, str]
 NAME_LIMIT = 63
 """Bytes of a name in PostgreSQL (NAMEDATALEN - 1)."""
 
+CLOSE_UNNAMED = b"C\0\0\0\6S\0"
+"""Close: the unnamed statement is forgotten."""
+
+_SET_CONFIG = 2078
+"""The OID of pg_catalog.set_config(text, text, boolean): the same in every server (pg_proc.dat)."""
+
 _LEARNT_LIMIT = 1000
 _GREETINGS_LIMIT = 256
 
@@ -88,12 +94,9 @@ class Settings:
         """The client's own name for itself; empty when it gave none."""
         return dict(self.pairs).get("application_name", "")
 
-    @lru_cache(maxsize=256)  # noqa: B019 (bounded, and shared by all who come as the same)
     def stamped(self, user: str) -> Settings:
         """The same with C{user|application_name}: a hint to whom a session belongs."""
-        stamp = clean_name(f"{user}|{self.application_name}")
-        others = tuple(pair for pair in self.pairs if pair[0] != "application_name")
-        return Settings((*others, ("application_name", stamp)))
+        return _stamped(self.pairs, user)
 
     @property
     def sets_role(self) -> bool:
@@ -103,6 +106,14 @@ class Settings:
     def with_role(self, role: str) -> Settings:
         """The same, acting as C{role}."""
         return Settings((*self.pairs, ("role", role)))
+
+
+@lru_cache(maxsize=256)
+def _stamped(pairs: tuple[Setting, ...], user: str) -> Settings:
+    """One value for all who come as the same."""
+    stamp = clean_name(f"{user}|{Settings(pairs).application_name}")
+    others = tuple(pair for pair in pairs if pair[0] != "application_name")
+    return Settings((*others, ("application_name", stamp)))
 
 
 @lru_cache(maxsize=1024)
@@ -282,3 +293,30 @@ def learn(pool: Pool, settings: Settings, parameters: Mapping[str, str]) -> None
             if reported is not None and pool.learnt.get((name, value)) != reported:
                 pool.learnt[name, value] = reported
                 pool.greetings.clear()
+
+
+@lru_cache(maxsize=256)
+def settings_request(settings: tuple[Setting, ...]) -> bytes:
+    """
+    The request that makes these settings, and leaves no unnamed statement behind.
+
+    Values are bound, never part of the SQL. One setting is a FunctionCall
+    (protocol chapter, "Function Call"), for which the server has nothing to parse
+    and nothing to plan. Several are one extended batch, so that all of them are
+    made, or none.
+    """
+    if len(settings) == 1:
+        name, value = (text.encode("utf-8", "surrogateescape") for text in settings[0])
+        return messages.function_call(_SET_CONFIG, (name, value, b"f"))
+    calls = ", ".join(
+        f"pg_catalog.set_config(${2 * number + 1}, ${2 * number + 2}, false)"
+        for number in range(len(settings))
+    )
+    values = [text.encode("utf-8", "surrogateescape") for pair in settings for text in pair]
+    return (
+        messages.parse("", f"SELECT {calls}")
+        + messages.bind("", "", values)
+        + messages.execute("")
+        + CLOSE_UNNAMED
+        + messages.SYNC
+    )

@@ -15,7 +15,7 @@ import traceback
 from datetime import UTC, datetime
 from functools import lru_cache
 from types import TracebackType
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 from twisted.logger import FileLogObserver, LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
@@ -42,9 +42,16 @@ _LIBRARIES = ("twisted.", "log_legacy", "autobahn", "txaio")
 Plain = str | int | float | bool | None
 
 
+class _Kind(NamedTuple):
+    """What the events of one logger at one level have in common: read once for all of them."""
+
+    level: str
+    system: str
+
+
 class _Format(Protocol):
-    def __call__(self, event: LogEvent, level: str) -> str:
-        """One record of this level, its line end included."""
+    def __call__(self, event: LogEvent, kind: _Kind) -> str:
+        """One record, its line end included."""
 
 
 def escaped(text: str) -> str:
@@ -80,8 +87,8 @@ def observer(log: Log, stream: IO[str]) -> FileLogObserver:
     form = forms[log.format]
 
     def record(event: LogEvent) -> str | None:
-        level = level_of(event)
-        return form(event, level) if LEVELS[level] >= least else None
+        kind = _kind_of(event)
+        return form(event, kind) if LEVELS[kind.level] >= least else None
 
     return FileLogObserver(stream, record)
 
@@ -93,13 +100,23 @@ def level_of(event: LogEvent) -> str:
     What Twisted and its like say at level info ("Starting factory...") is a
     debug matter here.
     """
-    return _level(event.get("log_level", LogLevel.info), str(event.get("log_namespace", "")))
+    return _kind_of(event).level
+
+
+def _kind_of(event: LogEvent) -> _Kind:
+    return _kind(
+        event.get("log_level", LogLevel.info),
+        str(event.get("log_namespace") or ""),
+        str(event.get("log_system") or ""),
+    )
 
 
 @lru_cache(maxsize=512)
-def _level(level: Any, namespace: str) -> str:
+def _kind(level: Any, namespace: str, system: str) -> _Kind:
     name: str = level.name
-    return "debug" if name == "info" and namespace.startswith(_LIBRARIES) else name
+    if name == "info" and namespace.startswith(_LIBRARIES):
+        name = "debug"
+    return _Kind(name, escaped(system or namespace or "-"))
 
 
 def as_text(event: LogEvent) -> str:
@@ -109,16 +126,16 @@ def as_text(event: LogEvent) -> str:
     A failure's type and text end that line; its traceback follows in lines
     that begin with four blanks, which no other line of a log does.
     """
-    return _text(event, level_of(event))
+    return _text(event, _kind_of(event))
 
 
-def _text(event: LogEvent, level: str) -> str:
-    line = f"{_time(event)} {level:<8} [{_system(event)}] {_message(event)}"
+def _text(event: LogEvent, kind: _Kind) -> str:
+    line = f"{_time(event)} {kind.level:<8} [{kind.system}] {_message(event)}"
     failure = event.get("log_failure")
     if not isinstance(failure, Failure):
         return line + "\n"
-    kind, text, trace = _told(failure)
-    lines = [f"{line}: {kind}: {text}" if text else f"{line}: {kind}"]
+    name, text, trace = _told(failure)
+    lines = [f"{line}: {name}: {text}" if text else f"{line}: {name}"]
     lines.extend(f"    {entry}" for entry in trace)
     return "\n".join(lines) + "\n"
 
@@ -132,20 +149,20 @@ def as_json(event: LogEvent) -> str:
     the event's fields that are texts, numbers, truth values or null. A field
     that has the name of one of those keys gets a C{_} behind it.
     """
-    return _json(event, level_of(event))
+    return _json(event, _kind_of(event))
 
 
-def _json(event: LogEvent, level: str) -> str:
+def _json(event: LogEvent, kind: _Kind) -> str:
     record: dict[str, object] = {
         "time": _time(event),
-        "level": level,
-        "system": _system(event),
+        "level": kind.level,
+        "system": kind.system,
         "message": _message(event),
     }
     failure = event.get("log_failure")
     if isinstance(failure, Failure):
-        kind, text, trace = _told(failure)
-        record["failure"] = {"type": kind, "text": text, "traceback": trace}
+        name, text, trace = _told(failure)
+        record["failure"] = {"type": name, "text": text, "traceback": trace}
     old = "isError" in event
     for key, value in event.items():
         if key.startswith("log_") or (old and key in _OLD_KEYS):
@@ -173,10 +190,6 @@ def _time(event: LogEvent) -> str:
 def _second(stamp: int) -> str:
     """A second as RFC 3339 has it, without its fraction and zone; many records share one."""
     return datetime.fromtimestamp(stamp, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def _system(event: LogEvent) -> str:
-    return escaped(str(event.get("log_system") or event.get("log_namespace") or "-"))
 
 
 def _message(event: LogEvent) -> str:

@@ -35,7 +35,8 @@ from proxyd.net.resolver import Resolver
 from proxyd.postgres.answers import Fatal, Refused
 from proxyd.postgres.backend_login import Verifier
 from proxyd.postgres.server import Account, Server
-from proxyd.postgres.server_connection import Failed, ServerConnection, settings_batch
+from proxyd.postgres.server_connection import Failed, ServerConnection
+from proxyd.postgres.settings import settings_request
 from proxyd.target import Principal
 from proxyd.wire.pg import messages
 from tests.net.authority import made
@@ -203,7 +204,7 @@ class RuleTests(RealTestCase):
         """What a client calls itself is a value, whatever is in it (CVE-2024-1597)."""
         name = "x'); DROP TABLE t; -- $1 \\' \" /* -1"
         connection = await self.log_in(server(15))
-        await connection.run(settings_batch((("application_name", name),)))
+        await connection.run(settings_request((("application_name", name),)))
         self.assertEqual(await self.value(connection, "SHOW application_name"), name)
 
 

@@ -60,32 +60,6 @@ class TalkTests(LinkCase):
         end.resume()
         await until(lambda: self.subject.data[end] == b"onetwo", "the rest")
 
-    async def test_glance(self) -> None:
-        """What is looked at stays in the socket; what is taken of it does not come again."""
-        end, far = self.end(paused=True)
-        seen: list[bytes] = []
-        end.glance(seen.append)
-        far.sendall(b"first")
-        await until(lambda: seen, "the bytes")
-        self.assertEqual((seen, end.received), ([b"first"], 0))
-        self.assertEqual(end.take(2), b"fi")
-        self.assertEqual(end.received, 2)
-        end.glance(seen.append)
-        await until(lambda: len(seen) == 2, "the rest")
-        self.assertEqual(seen[1], b"rst")
-        self.assertNotIn(end, self.subject.data)
-        end.resume()
-        await until(lambda: self.subject.data.get(end) == b"rst", "the rest, for the subject")
-
-    async def test_glance_at_the_end(self) -> None:
-        """A peer that ends or breaks instead is told to the subject."""
-        for leave in (socket.socket.close, reset):
-            end, far = self.end(paused=True)
-            end.glance(lambda data: self.fail("there is nothing to see"))
-            leave(far)
-            await until(lambda end=end: self.subject.told(end), "the end")
-            end.drop()
-
     async def test_half_close(self) -> None:
         """That the peer sends no more is told once; it can still be written to."""
         end, far = self.end()

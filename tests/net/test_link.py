@@ -6,6 +6,7 @@ from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
 from proxyd.net.end import End
+from proxyd.net.line import IN
 from tests.net.peers import LinkCase, Recorder, unix_pair, until
 
 
@@ -49,17 +50,17 @@ class ServingTests(LinkCase):
     async def test_served_at_once(self) -> None:
         """An End may be served before the epoll tells of it; an exception ends it then, too."""
         end, far = self.end()
-        self.link.serve(end)
+        self.link.serve(end, lambda: end._handler(IN))
         self.assertEqual(self.subject.told(end), [])
         far.sendall(b"x")
         await until(lambda: self.subject.data.get(end) or end.stirring, "the byte")
-        self.link.serve(end)
+        self.link.serve(end, lambda: end._handler(IN))
         self.assertEqual(self.subject.data[end], b"x")
         self.patch(self.subject, "received", None)
         far.sendall(b"y")
         await until(lambda: end.closed or end.stirring, "the other byte")
         if not end.closed:
-            self.link.serve(end)
+            self.link.serve(end, lambda: end._handler(IN))
         self.assertTrue(end.closed)
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
         self.assertEqual(self.subject.told(end), ["gone: internal error"])

@@ -27,6 +27,9 @@ from tests.wire.pg.scram_server import ScramServer
 
 SSL, GSSENC, CANCEL = 80877103, 80877104, 80877102
 
+SET_CONFIG = pack("!i", 2078)
+"""How a FunctionCall of pg_catalog.set_config begins."""
+
 PARAMETERS = {
     "server_version": "15.99",
     "client_encoding": "UTF8",
@@ -488,6 +491,8 @@ class Backend(Protocol):
             self.query(body[:-1].decode("utf-8", "surrogateescape"))
         elif kind in "PBDECHS":
             self._extended(kind, body)
+        elif kind == "F" and body.startswith(SET_CONFIG):
+            self._call(values_of(body[4:])[:2])
         elif kind == "F":
             self.write(message(b"V", pack("!i", -1)) + ready(self.status))
 
@@ -552,7 +557,7 @@ class Backend(Protocol):
             self._statement = body.split(b"\0")[1].decode()
             self.write(message(b"1"))
         elif kind == "B":
-            self._values = _values(body)
+            self._values = values_of(body.split(b"\0", 2)[2])
             self.write(message(b"2"))
         elif kind == "D":
             self.write(message(b"n"))
@@ -568,23 +573,34 @@ class Backend(Protocol):
             self._batch.append(self._statement)
             self.write(complete("INSERT 0 1"))
             return
-        pairs = list(zip(self._values[::2], self._values[1::2], strict=True))
+        if self._set(self._values):
+            self.write(complete("SELECT 1"))
+        else:
+            self._failed = True
+
+    def _call(self, values: list[str]) -> None:
+        if self._set(values):
+            self.write(message(b"V", pack("!i", 1) + b"x"))
+        self.write(ready(self.status))
+
+    def _set(self, values: list[str]) -> bool:
+        """Make settings; whether they could be made."""
+        pairs = list(zip(values[::2], values[1::2], strict=True))
         for name, value in pairs:
             if value == "bad":
-                self._failed = True
                 self.write(error("22023", f'invalid value for parameter "{name}": "bad"'))
-                return
+                return False
         for name, value in pairs:
             reported = {known.lower(): known for known in self.server.parameters}.get(name)
             if reported is not None:
                 shown = "ISO, DMY" if value == "iso, dmy" else value
                 self.write(message(b"S", text(reported) + text(shown)))
-        self.write(complete("SELECT 1"))
+        return True
 
 
-def _values(body: bytes) -> list[str]:
-    """The values of a Bind message."""
-    at = body.index(b"\0", body.index(b"\0") + 1) + 1
+def values_of(body: bytes) -> list[str]:
+    """The values of a Bind message behind its names, or of a FunctionCall behind its number."""
+    at = 0
     (formats,) = unpack_from("!h", body, at)
     at += 2 + 2 * formats
     (count,) = unpack_from("!h", body, at)

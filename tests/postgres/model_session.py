@@ -14,8 +14,7 @@ behind, so that it can be seen in the hands of the next client:
 
 from __future__ import annotations
 
-from struct import unpack_from
-
+from tests.postgres.fakeserver import SET_CONFIG, values_of
 from tests.wire.pg.model_server import ModelServer, SqlError
 
 
@@ -101,11 +100,16 @@ class ModelSession(ModelServer):
             self._implicit = True
             if not self._parsed:
                 raise SqlError
-            self._values = _values(body)
+            self._values = values_of(body.split(b"\0", 2)[2])
             self.say("2")
         elif kind == "C":
             self._parsed = False
             self.say("3")
+        elif kind == "F" and body.startswith(SET_CONFIG):
+            self._fail_in_failed_block()
+            self._name(values_of(body[4:])[:2])
+            self.say("V", bytes(4))
+            self._ready()
         else:
             super()._work(kind, body)
 
@@ -136,9 +140,7 @@ class ModelSession(ModelServer):
         self._fail_in_failed_block()
         verb, _, what = word.partition(":")
         if "set_config" in word:
-            self.name = dict(zip(self._values[::2], self._values[1::2], strict=True)).get(
-                "application_name", self.name
-            )
+            self._name(self._values)
             self.say("D", bytes(2))
             self.say("C", b"SELECT 1\0")
         elif verb == "sleep":
@@ -153,6 +155,11 @@ class ModelSession(ModelServer):
             self.say("C", b"SELECT 1\0")
         else:
             super()._run(word)
+
+    def _name(self, values: list[str]) -> None:
+        """Settings are made, of which only one matters here."""
+        pairs = dict(zip(values[::2], values[1::2], strict=True))
+        self.name = pairs.get("application_name", self.name)
 
     def _commit(self) -> None:
         self.committed += self._pending
@@ -169,18 +176,3 @@ class ModelSession(ModelServer):
             self._told = self.name
             self.say("S", b"application_name\0" + self.name.encode() + b"\0")
         super()._ready()
-
-
-def _values(body: bytes) -> list[str]:
-    """The values of a Bind message, all of them text."""
-    at = body.index(b"\0", body.index(b"\0") + 1) + 1
-    (formats,) = unpack_from("!h", body, at)
-    at += 2 + 2 * formats
-    (count,) = unpack_from("!h", body, at)
-    at += 2
-    values = []
-    for _ in range(count):
-        (size,) = unpack_from("!i", body, at)
-        values.append(body[at + 4 : at + 4 + size].decode())
-        at += 4 + size
-    return values

@@ -19,10 +19,20 @@ from proxyd.net.end import End
 from proxyd.net.relay import join
 from proxyd.postgres.lease import Lease
 from proxyd.postgres.pool import Pool
-from proxyd.postgres.server_connection import settings_batch
+from proxyd.postgres.settings import settings_request
 from proxyd.wire.pg import messages
 from tests.postgres.client import until
-from tests.postgres.fakeserver import Backend, complete, error, message, ready, row, text
+from tests.postgres.fakeserver import (
+    SET_CONFIG,
+    Backend,
+    complete,
+    error,
+    message,
+    ready,
+    row,
+    text,
+    values_of,
+)
 from tests.postgres.scene import ANN, SERVICE, SceneTestCase, pair
 from tests.support import pgbytes
 
@@ -511,12 +521,17 @@ class NoteTests(LeaseTestCase):
         nasty = "'; DROP TABLE x; --"
         server = self.lease.server
         server.end.part(server.conversation)
-        await server.run(settings_batch((("search_path", nasty), ("work_mem", "4MB"))))
+        await server.run(settings_request((("search_path", nasty), ("work_mem", "4MB"))))
         parse = next(body for kind, body in self.behind.said if kind == "P")
         self.assertNotIn(b"DROP", parse)
         self.assertIn(b"pg_catalog.set_config($1, $2, false)", parse)
         bind = next(body for kind, body in self.behind.said if kind == "B")
         self.assertIn(nasty.encode(), bind)
         self.assertEqual(self.behind.said[-1][0], chr(messages.SYNC_TYPE))
+        self.behind.said.clear()
+        await server.run(settings_request((("search_path", nasty),)))
+        ((kind, body),) = self.behind.said
+        self.assertEqual((kind, body[:4]), ("F", SET_CONFIG))
+        self.assertEqual(values_of(body[4:]), ["search_path", nasty, "f"])
         self.near.abort()
         self.shop.give_back(server)

@@ -8,8 +8,8 @@ from proxyd.postgres.server_connection import (
     ANSWER_LIMIT,
     Failed,
     ServerConnection,
-    settings_batch,
 )
+from proxyd.postgres.settings import settings_request
 from proxyd.wire.pg import messages
 from tests.postgres.client import until
 from tests.postgres.fakeserver import complete, error, message, ready, row, text
@@ -120,14 +120,14 @@ class ServerConnectionTests(SceneTestCase):
         connection = await self.begin()
         self.assertEqual(self.behind.said, [])
         await connection.run(
-            settings_batch((("datestyle", "iso, dmy"), ("application_name", "ann|x")))
+            settings_request((("datestyle", "iso, dmy"), ("application_name", "ann|x")))
         )
         self.assertEqual(connection.parameters["DateStyle"], "ISO, DMY")
         self.assertEqual(connection.parameters["application_name"], "ann|x")
         # No statement of ours is left for a client's Bind to find.
         self.assertEqual(self.behind.said[-2:], [("C", b"S\0"), ("S", b"")])
         try:
-            await connection.run(settings_batch((("datestyle", "bad"),)))
+            await connection.run(settings_request((("datestyle", "bad"),)))
         except Failed as failed:
             self.assertEqual(failed.error.sqlstate, "22023")
         else:
@@ -135,13 +135,14 @@ class ServerConnectionTests(SceneTestCase):
 
     async def test_same_again(self) -> None:
         """An answer that came before means the same when it comes again, on any connection."""
-        names = settings_batch((("application_name", "bob|y"),))
-        for _ in range(2):
+        name = ("application_name", "bob|y")
+        ways = (settings_request((name,)), "VZ"), (settings_request((("jit", "on"), name)), "12C3Z")
+        for names, kinds in ways * 2:
             connection = await self.begin()
             for _ in range(2):
                 connection.parameters.pop("application_name", None)
                 answer = await connection.run(names)
-                self.assertEqual([chr(kind) for kind, _ in answer], list("12C3Z"))
+                self.assertEqual([chr(kind) for kind, _ in answer], list(kinds))
                 self.assertEqual(connection.parameters["application_name"], "bob|y")
         self.fake.answers["again"] = complete("OK") + ready()
         await connection.run(messages.query("again"))

@@ -84,6 +84,7 @@ TERMINATE = b"X\0\0\0\4"
 _INT16 = Struct("!H")
 _HEADER = Struct(">Bi")
 _INT32 = Struct("!i")
+_KEY_DATA = Struct("!Bii")
 _INT16_MAX = 2**16 - 1
 _INT32_MAX = 2**31 - 1
 
@@ -127,7 +128,10 @@ def backend_key_data(pid: int, key: bytes) -> bytes:
 
     @param key: four bytes for a client of version 3.0; up to 256 from 3.2 on
     """
-    return _HEADER.pack(BACKEND_KEY_DATA, 8 + len(_key(key))) + _int32(pid) + key
+    length = len(key)
+    if length not in KEY_LENGTHS or not -_INT32_MAX - 1 <= pid <= _INT32_MAX:
+        raise LocalProtocolError(f"a cancel key of {length} bytes, or its number, can't be said")
+    return _KEY_DATA.pack(BACKEND_KEY_DATA, 8 + length, pid) + key
 
 
 def ready_for_query(status: bytes = b"I") -> bytes:
@@ -216,14 +220,18 @@ def bind(portal: str, statement: str, values: Sequence[bytes | None]) -> bytes:
     @param values: None is NULL
     @raise LocalProtocolError: there are more than 65535 of them
     """
-    if len(values) > _INT16_MAX:
-        raise LocalProtocolError(f"{len(values)} parameters are too many")
-    sized = b"".join(
-        _int32(-1) if value is None else _int32(len(value)) + value for value in values
-    )
-    count = _INT16.pack(len(values))
-    names = _string(portal) + _string(statement)
-    return _message(BIND, names + _INT16.pack(0) + count + sized + _INT16.pack(0))
+    return _message(BIND, _string(portal) + _string(statement) + _values(values))
+
+
+def function_call(function: int, values: Sequence[bytes | None]) -> bytes:
+    """
+    FunctionCall: one function, called without a statement; values and result are text.
+
+    @param function: its OID
+    @param values: None is NULL
+    @raise LocalProtocolError: there are more than 65535 of them
+    """
+    return _message(FUNCTION_CALL, _int32(function) + _values(values))
 
 
 def execute(portal: str, limit: int = 0) -> bytes:
@@ -348,6 +356,16 @@ def _int32(number: int) -> bytes:
     if not -_INT32_MAX - 1 <= number <= _INT32_MAX:
         raise LocalProtocolError(f"{number} is no 32-bit number")
     return _INT32.pack(number)
+
+
+def _values(values: Sequence[bytes | None]) -> bytes:
+    """Values as Bind and FunctionCall have them: all of them text, and so what comes of them."""
+    if len(values) > _INT16_MAX:
+        raise LocalProtocolError(f"{len(values)} parameters are too many")
+    sized = b"".join(
+        _int32(-1) if value is None else _int32(len(value)) + value for value in values
+    )
+    return _INT16.pack(0) + _INT16.pack(len(values)) + sized + _INT16.pack(0)
 
 
 def _key(key: bytes) -> bytes:

@@ -73,6 +73,10 @@ class ClientMessageTests(SynchronousTestCase):
                 messages.bind("p", "s", [b"1", None, b""]),
                 b"B\0\0\0\x1bp\0s\0\0\0\0\3\0\0\0\x011\xff\xff\xff\xff\0\0\0\0\0\0",
             ),
+            (
+                messages.function_call(2078, [b"a", None]),
+                b"F\0\0\0\x17\0\0\x08\x1e\0\0\0\2\0\0\0\1a\xff\xff\xff\xff\0\0",
+            ),
             (messages.execute("p", 5), b"E\0\0\0\x0ap\0\0\0\0\5"),
             (messages.sync(), b"S\0\0\0\4"),
             (messages.terminate(), b"X\0\0\0\4"),
@@ -106,6 +110,7 @@ class ClientMessageTests(SynchronousTestCase):
         self.assertRaises(LocalProtocolError, messages.bind, "", "", [None] * 65536)
         self.assertRaises(LocalProtocolError, messages.cancel_request, 1, b"abc")
         self.assertRaises(LocalProtocolError, messages.backend_key_data, 1, bytes(257))
+        self.assertRaises(LocalProtocolError, messages.backend_key_data, 2**31, bytes(4))
 
 
 class ParserTests(SynchronousTestCase):
