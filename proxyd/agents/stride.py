@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from twisted.internet.interfaces import IReactorTime
 
+from proxyd.agents.sockets import READ
 from proxyd.config.times import AGENT_LINE_SLOW
-from proxyd.wire.agent.frames import LONGEST
 
-MOST = 4 * LONGEST
+MOST = READ
 """About how many bytes a message has at most, where so much waits: each costs its own calls."""
 
 LEAST = 16 * 1024

@@ -32,7 +32,7 @@ from proxyd import __version__
 from proxyd.agents.hush import Hush
 from proxyd.agents.masking import mask
 from proxyd.agents.session import AgentSession
-from proxyd.agents.sockets import Outlet, keep_little_unsent, read_much
+from proxyd.agents.sockets import HEADS, Outlet, keep_little_unsent, read_much
 from proxyd.config.times import AGENT_HANDSHAKE, LINGER
 from proxyd.errors import DialError, ProtocolError
 from proxyd.net.tls import reason as tls_reason
@@ -163,7 +163,7 @@ class _Wire:
         """From here on all that comes is this session's."""
         self.session = session
         self._outlet = Outlet(self.transport)
-        read_much(self.transport)
+        read_much(self.transport, HEADS)
         keep_little_unsent(self.transport)
         self.transport.registerProducer(session, True)
         session.ask()

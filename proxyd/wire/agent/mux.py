@@ -10,7 +10,6 @@ answered; they are kept until the stream is there.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from proxyd.errors import LocalProtocolError, ProtocolError
 from proxyd.wire.agent import events as told
 from proxyd.wire.agent import frames
 from proxyd.wire.agent.compression import Compressor, Decompressor
+from proxyd.wire.agent.distance import Distance
 from proxyd.wire.agent.events import Event
 from proxyd.wire.agent.frames import COMPRESSED, DATA, FIN, LONGEST, Code, Kind, frame
 from proxyd.wire.agent.outbox import HIGH, Outbox
@@ -33,7 +33,6 @@ class Mux:
 
     @ivar limits: what the session may cost
     @ivar streams_open: how many streams there are
-    @ivar round_trip: seconds that the last ping took; 0: not known yet
     """
 
     def __init__(self, *, opener: bool, limits: Limits = USUAL) -> None:
@@ -49,15 +48,17 @@ class Mux:
         self._events: list[Event] = []
         self._run: list[bytes | memoryview] = []
         self._run_of = 0
-        self._pings: deque[tuple[bytes, float]] = deque(maxlen=4)
-        self._pinged = 0
-        self.round_trip = 0.0
-        self._shortest = 0.0
+        self._distance = Distance()
 
     @property
     def streams_open(self) -> int:
         """How many streams there are."""
         return len(self._streams)
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds that the last ping took; 0: not known yet."""
+        return self._distance.last
 
     @property
     def full(self) -> bool:
@@ -164,7 +165,8 @@ class Mux:
             return
         grant = stream.consumed
         stream.read += grant
-        if now - stream.since < self._shortest / 2 and stream.proven:
+        far = self._distance.shortest / 2 if not self._distance.near else 0.0
+        if now - stream.since < far and stream.proven:
             # The window was the limit, not the reader.
             limits = self.limits
             more = min(
@@ -185,11 +187,8 @@ class Mux:
             self._outbox.say(frame(Kind.DATAGRAM, number, data))
 
     def ping(self, now: float) -> None:
-        """Ask whether the peer is there; Alive follows."""
-        self._pinged += 1
-        word = self._pinged.to_bytes(8, "big")
-        self._pings.append((word, now))
-        self._outbox.say(frame(Kind.PING, 0, word))
+        """Ask whether the peer is there, and how far away: Alive follows, several times."""
+        self._outbox.say(frame(Kind.PING, 0, self._distance.measure(now)))
 
     def go_away(self, code: Code, text: str = "") -> None:
         """Tell the peer that this session ends, and why."""
@@ -288,13 +287,11 @@ class Mux:
         if kind == Kind.PING:
             self._outbox.say(frame(Kind.PONG, 0, payload[:8]))
         elif kind == Kind.PONG:
-            for word, then in self._pings:
-                if word == payload:
-                    self.round_trip = taken = max(0.0, now - then)
-                    # What a ping waits behind our own bulk is no reason for more of it. The
-                    # way may change, too: so an old one counts for less and less.
-                    self._shortest = min(taken, 1.1 * self._shortest or taken)
-                    self._events.append(told.Alive(self.round_trip))
+            ours, again = self._distance.answered(payload, now)
+            if ours:
+                self._events.append(told.Alive(self.round_trip))
+            if again:
+                self._outbox.say(frame(Kind.PING, 0, again))
         else:
             code, _, text = frames.parse_goaway(payload)
             self._events.append(told.GoneAway(code, text))
@@ -353,8 +350,9 @@ class Mux:
 
     def _made(self, number: int, credit: int, now: float) -> Stream:
         limits = self.limits
-        roomy = self._windows + limits.window <= limits.budget
-        stream = Stream(number, limits.window if roomy else LEAST_WINDOW, credit, now)
+        window = limits.near_window if self._distance.near else limits.window
+        roomy = self._windows + window <= limits.budget
+        stream = Stream(number, window if roomy else LEAST_WINDOW, credit, now)
         self._windows += stream.window
         self._streams[number] = stream
         self._outbox.share(limits.budget, len(self._streams))

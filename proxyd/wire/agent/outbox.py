@@ -2,8 +2,8 @@
 What one side of a session has to send, and whose turn it is.
 
 Control first; then streams in turns (deficit round robin, RFC 8290 section 4.2,
-with new streams before old ones), so that a keystroke never waits behind
-megabytes.
+with those that have little to say before the others), so that a keystroke never
+waits behind megabytes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,22 @@ from collections import deque
 from proxyd.wire.agent.frames import HEADER, LONGEST, Flag, Kind, frame
 from proxyd.wire.agent.stream import Stream
 
-QUANTUM = 16 * 1024
-"""Bytes that a stream sends before it is the next one's turn."""
+QUANTUM = 65_400
+"""
+Bytes that a stream sends before it is the next one's turn, where messages are that long.
+
+For the far side they are one write: with few bytes of each of many streams it would do little
+else.
+"""
+
+LEAST_QUANTUM = 16 * 1024
+"""The same where they are short."""
+
+FIRST = 16 * 1024
+"""A stream's first bytes, which go before others'."""
+
+LITTLE = 4 * 1024
+"""So many bytes of a stream that has nothing else to send do so, too."""
 
 HIGH = 256 * 1024
 """A stream with more than this waiting to be sent is full until it is down to a quarter."""
@@ -80,7 +94,8 @@ class Outbox:
             stream.finishing and not stream.queue and not stream.finished
         ):
             stream.listed = True
-            (self._fresh if stream.sent < QUANTUM else self._ready).append(stream)
+            soon = stream.sent < FIRST or stream.queued <= LITTLE
+            (self._fresh if soon else self._ready).append(stream)
 
     def next_message(self, room: int = 64 * 1024) -> bytes:
         """
@@ -100,17 +115,29 @@ class Outbox:
         size = self.control_size
         self._control.clear()
         self.control_size = 0
-        while size < room and (self._fresh or self._ready):
-            stream = (self._fresh or self._ready).popleft()
-            stream.listed = False
-            if not stream.gone:
-                size += self._turn(stream, parts, room - size)
+        turns = 0
+        while size < room and self._fresh:
+            size += self._next(self._fresh, parts, room - size, FIRST)
+        # However many have little to say, the others are not passed for ever. And each of
+        # them has the same: none is given what is left of a message.
+        while self._ready and (not turns or size <= room - LEAST_QUANTUM):
+            size += self._next(self._ready, parts, room - size, min(room, QUANTUM))
+            turns += 1
         return parts, size
 
-    def _turn(self, stream: Stream, parts: list[bytes | memoryview], room: int) -> int:
+    def _next(
+        self, row: deque[Stream], parts: list[bytes | memoryview], room: int, share: int
+    ) -> int:
+        """Let the first of a row have its turn; how many bytes that is."""
+        stream = row.popleft()
+        stream.listed = False
+        if stream.gone:
+            return 0
+        alone = not self._fresh and not self._ready
+        return self._turn(stream, parts, max(LEAST_QUANTUM, room if alone else share))
+
+    def _turn(self, stream: Stream, parts: list[bytes | memoryview], share: int) -> int:
         """Let a stream send its share; how many bytes that is."""
-        others = bool(self._fresh or self._ready)
-        share = QUANTUM if others else max(QUANTUM, room)
         size = 0
         while share > 0 and stream.queue and stream.credit > 0:
             data = stream.queue[0]

@@ -29,6 +29,8 @@ class Limits:
     What one session may cost.
 
     @param window: bytes that a new stream may send before they are consumed
+    @param near_window: the same where the way is short: all that is on its way is before
+        the next keystroke of another stream
     @param most_window: to which that may grow where the way is long
     @param budget: bytes of all windows together, beyond which none grows; and of all that
         waits to be sent, beyond which writers are held back sooner
@@ -40,6 +42,7 @@ class Limits:
     """
 
     window: int = 1024 * 1024
+    near_window: int = 512 * 1024
     most_window: int = 8 * 1024 * 1024
     budget: int = 64 * 1024 * 1024
     held: int = 128 * 1024 * 1024

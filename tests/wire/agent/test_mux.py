@@ -181,7 +181,7 @@ class StreamTests(SynchronousTestCase):
         pair = Pair(delay=0.05)
         pair.server.ping(pair.now)
         pair.settle()
-        (alive,) = pair.seen[pair.server]
+        alive = pair.seen[pair.server][0]
         assert isinstance(alive, told.Alive)
         self.assertAlmostEqual(alive.round_trip, 0.1)
 
@@ -289,6 +289,35 @@ class CreditTests(SynchronousTestCase):
         pair.server.send(number, b"y" * (8 * MIB))
         pair.settle()
         self.assertLessEqual(len(pair.got(pair.agent, number)), USUAL.window)
+
+    def test_window_where_the_way_is_short(self) -> None:
+        """There little is on its way at a time, and it stays so."""
+        pair = Pair(delay=0.0002)
+        pair.agent.ping(pair.now)
+        pair.settle()
+        number = pair.opened()
+        pair.delay = 0.0
+        pair.server.send(number, b"x" * (16 * MIB))
+        pair.settle()
+        pair.consume = False
+        pair.received.clear()
+        pair.server.send(number, b"y" * MIB)
+        pair.settle()
+        self.assertLessEqual(len(pair.got(pair.agent, number)), USUAL.near_window)
+
+    def test_one_late_ping(self) -> None:
+        """A ping that was late by chance does not make the way longer than it is."""
+        pair = Pair(delay=0.1)
+        pair.agent.ping(pair.now)
+        pair.deliver(pair.agent, pair.server)
+        pair.deliver(pair.server, pair.agent)
+        pair.delay = 0.0002
+        pair.settle()
+        number = pair.opened()
+        pair.consume = False
+        pair.server.send(number, b"y" * MIB)
+        pair.settle()
+        self.assertEqual(len(pair.got(pair.agent, number)), USUAL.near_window)
 
     def test_window_stays(self) -> None:
         """A ping that waits behind bulk does not make the way longer than it is."""

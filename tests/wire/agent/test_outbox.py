@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.wire.agent.frames import Kind, frame, frames_in
-from proxyd.wire.agent.outbox import HIGH, LEAST_HIGH, QUANTUM, Outbox
+from proxyd.wire.agent.outbox import FIRST, HIGH, LEAST_HIGH, LITTLE, QUANTUM, Outbox
 from proxyd.wire.agent.stream import Stream
 
 MIB = 1024 * 1024
@@ -29,6 +29,28 @@ class OutboxTests(SynchronousTestCase):
         self.outbox.put(new, b"n")
         self.outbox.say(frame(Kind.PING, 0))
         self.assertEqual(self.order(), [0, 4, 2])
+
+    def test_little(self) -> None:
+        """Whoever has little to say goes before those who have much, each time."""
+        bulk, typing = Stream(2, MIB, MIB, 0.0), Stream(4, MIB, MIB, 0.0)
+        bulk.sent = typing.sent = FIRST
+        self.outbox.put(bulk, bytes(MIB))
+        for _ in range(3):
+            self.outbox.put(typing, b"l")
+            self.assertEqual(self.order()[0], 4)
+        self.assertEqual(self.outbox.next_message(MIB)[-1:], b"\0")
+
+    def test_nobody_is_passed_for_ever(self) -> None:
+        """Where those with little to say fill all messages, the others have their turns, too."""
+        bulk = Stream(2, MIB, MIB, 0.0)
+        bulk.sent = FIRST
+        self.outbox.put(bulk, bytes(MIB))
+        typing = [Stream(4 + 2 * number, MIB, MIB, 0.0) for number in range(8)]
+        for _ in range(3):
+            for stream in typing:
+                self.outbox.put(stream, bytes(LITTLE))
+            self.assertIn(2, self.order(4 * LITTLE))
+            self.order(4 * LITTLE)
 
     def test_credit(self) -> None:
         """Without credit a stream waits, and is back in the row when there is some."""
