@@ -203,9 +203,14 @@ class RuleTests(RealTestCase):
     async def test_values_are_bound(self) -> None:
         """What a client calls itself is a value, whatever is in it (CVE-2024-1597)."""
         name = "x'); DROP TABLE t; -- $1 \\' \" /* -1"
-        connection = await self.log_in(server(15))
-        await connection.run(settings_request((("application_name", name),)))
-        self.assertEqual(await self.value(connection, "SHOW application_name"), name)
+        setting = ("application_name", name)
+        for major in (15, 16, 17, 18):
+            # One setting is a call of a function by its number, which must be the same everywhere.
+            for settings in ((setting,), (("work_mem", "77MB"), setting)):
+                connection = await self.log_in(server(major))
+                await connection.run(settings_request(settings))
+                self.assertEqual(await self.value(connection, "SHOW application_name"), name)
+                self.assertEqual(connection.parameters["application_name"], name)
 
 
 class BindingTests(RealTestCase):
