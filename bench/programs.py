@@ -176,7 +176,7 @@ def _cpu_seconds(pid: int) -> float:
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
             total += int((task / "schedstat").read_text().split()[0])
-        except FileNotFoundError:  # a thread that ended while we looked
+        except (FileNotFoundError, ProcessLookupError):  # a thread that ended while we looked
             continue
     return total / 1e9
 
