@@ -23,7 +23,7 @@ from bench.scene import Scene
 from bench.sides import DIRECT, PROXYD_VARIABLES
 from bench.ssh import Keys
 from demo.ground import Account
-from proxyd.ctl.client import Client, Where
+from proxyd.ctl.client import CallFailed, Client, Where
 
 PROXYD = "proxyd"
 SSH = "ssh -R"
@@ -130,8 +130,7 @@ def _ours(ground: _Ground, tls: bool) -> Door:
     config.write_text(json.dumps(settings))
     twistd = Path(sys.executable).with_name("twistd")
     server = ground.start(PROXYD, place, twistd, "-n", "--pidfile=", "proxyd", "-c", config)
-    client = Client(Where(socket=str(folder / "api.sock")), {})
-    token = client.post("/api/agents", {"client_id": "bench"})["token"]
+    token = _token(Client(Where(socket=str(folder / "api.sock")), {}))
     words: list[str | Path] = [twistd, "-n", "--pidfile=", "proxyd-agent"]
     words += ["--server", f"{'wss' if tls else 'ws'}://127.0.0.1:{place}/agent"]
     words += ["--allow", f"127.0.0.1:{ground.target}"]
@@ -139,6 +138,18 @@ def _ours(ground: _Ground, tls: bool) -> Door:
         words += ["--pin", _pin_of(scene.certificate)]
     agent = ground.start("agent", 0, *words, PROXYD_AGENT_TOKEN=token)
     return Door(users, server, agent)
+
+
+def _token(client: Client) -> str:
+    """A token for our agent; the API may begin to listen a moment after agents may come."""
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            return str(client.post("/api/agents", {"client_id": "bench"})["token"])
+        except CallFailed as failure:
+            if time.monotonic() > deadline:
+                raise BenchFailed(f"no token for an agent: {failure}") from failure
+        time.sleep(0.05)
 
 
 def _pin_of(certificate: Path) -> str:
