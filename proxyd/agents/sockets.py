@@ -21,7 +21,8 @@ READ = 130_900
 """
 Bytes that are read from a socket at a time, and that may wait to be written.
 
-With a message's heads they are two segments of loopback's. Twice as many cost more, not
+They are two turns of a stream (L{QUANTUM<proxyd.wire.agent.outbox.QUANTUM>}); with a
+message's heads they are two segments of loopback's. Twice as many cost more, not
 less: they don't stay in the cache from one call to the next.
 """
 

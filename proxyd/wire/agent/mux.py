@@ -20,6 +20,7 @@ from proxyd.wire.agent.compression import Compressor, Decompressor
 from proxyd.wire.agent.distance import Distance
 from proxyd.wire.agent.events import Event
 from proxyd.wire.agent.frames import COMPRESSED, DATA, FIN, LONGEST, Code, Kind, frame
+from proxyd.wire.agent.giving_way import GivingWay
 from proxyd.wire.agent.outbox import HIGH, Outbox
 from proxyd.wire.agent.stream import EAGER, LEAST_WINDOW, MOST_CREDIT, USUAL, Limits, Stream
 
@@ -49,6 +50,7 @@ class Mux:
         self._run: list[bytes | memoryview] = []
         self._run_of = 0
         self._distance = Distance()
+        self._giving_way = GivingWay(limits.quick_window, self._distance)
 
     @property
     def streams_open(self) -> int:
@@ -163,8 +165,8 @@ class Mux:
         stream.consumed += count
         if stream.consumed < stream.window // 4:
             return
-        grant = stream.consumed
-        stream.read += grant
+        stream.read += stream.consumed
+        grant = self._giving_way.credit(stream, stream.consumed, now)
         far = self._distance.shortest / 2 if not self._distance.near else 0.0
         if now - stream.since < far and stream.proven:
             # The window was the limit, not the reader.
@@ -178,8 +180,9 @@ class Mux:
                 grant += more
         stream.consumed = 0
         stream.since = now
-        stream.allowed += grant
-        self._outbox.say(frame(Kind.CREDIT, number, frames.number_payload(grant)))
+        if grant:
+            stream.allowed += grant
+            self._outbox.say(frame(Kind.CREDIT, number, frames.number_payload(grant)))
 
     def datagram(self, number: int, data: bytes) -> None:
         """Send a datagram of a stream, or lose it if too much waits already."""
@@ -230,7 +233,7 @@ class Mux:
         try:
             for kind, flags, number, payload in frames.frames_in(memoryview(message)):
                 if kind == DATA:
-                    self._received(number, flags, payload)
+                    self._received(number, flags, payload, now)
                 else:
                     self._end_run()
                     self._control(kind, number, bytes(payload), now)
@@ -255,7 +258,7 @@ class Mux:
         events, self._events = self._events, []
         return events
 
-    def _received(self, number: int, flags: int, payload: bytes | memoryview) -> None:
+    def _received(self, number: int, flags: int, payload: bytes | memoryview, now: float) -> None:
         stream = self._stream(number)
         if stream is None:
             return
@@ -265,6 +268,7 @@ class Mux:
             if stream.decompressor is None:
                 stream.decompressor = Decompressor()
             payload = stream.decompressor.decompress(payload, min(stream.allowed, LONGEST))
+        self._giving_way.heard(stream, len(payload), now)
         stream.allowed -= len(payload)
         if stream.allowed < 0:
             raise ProtocolError("more data than there was credit for")
@@ -350,9 +354,8 @@ class Mux:
 
     def _made(self, number: int, credit: int, now: float) -> Stream:
         limits = self.limits
-        window = limits.near_window if self._distance.near else limits.window
-        roomy = self._windows + window <= limits.budget
-        stream = Stream(number, window if roomy else LEAST_WINDOW, credit, now)
+        roomy = self._windows + limits.window <= limits.budget
+        stream = Stream(number, limits.window if roomy else LEAST_WINDOW, credit, now)
         self._windows += stream.window
         self._streams[number] = stream
         self._outbox.share(limits.budget, len(self._streams))
@@ -388,7 +391,7 @@ class Mux:
     def _forget(self, stream: Stream) -> None:
         del self._streams[stream.id]
         self._outbox.share(self.limits.budget, len(self._streams))
-        self._windows -= stream.window
+        self._windows -= stream.window + stream.withheld
         if self._opener and not stream.answered:
             self._unanswered -= 1
         stream.gone = True

@@ -13,7 +13,7 @@ from collections import deque
 from proxyd.wire.agent.frames import HEADER, LONGEST, Flag, Kind, frame
 from proxyd.wire.agent.stream import Stream
 
-QUANTUM = 65_400
+QUANTUM = 65_450
 """
 Bytes that a stream sends before it is the next one's turn, where messages are that long.
 

@@ -29,8 +29,8 @@ class Limits:
     What one session may cost.
 
     @param window: bytes that a new stream may send before they are consumed
-    @param near_window: the same where the way is short: all that is on its way is before
-        the next keystroke of another stream
+    @param quick_window: to which that may shrink where the way is short, while somebody
+        says little on another stream
     @param most_window: to which that may grow where the way is long
     @param budget: bytes of all windows together, beyond which none grows; and of all that
         waits to be sent, beyond which writers are held back sooner
@@ -42,7 +42,7 @@ class Limits:
     """
 
     window: int = 1024 * 1024
-    near_window: int = 512 * 1024
+    quick_window: int = 32 * 1024
     most_window: int = 8 * 1024 * 1024
     budget: int = 64 * 1024 * 1024
     held: int = 128 * 1024 * 1024
@@ -60,6 +60,7 @@ class Stream:
     __slots__ = (
         "allowed",
         "answered",
+        "before",
         "compressor",
         "consumed",
         "credit",
@@ -71,13 +72,17 @@ class Stream:
         "held",
         "id",
         "listed",
+        "moved",
         "over",
+        "pieces",
         "queue",
         "queued",
         "read",
+        "second",
         "sent",
         "since",
         "window",
+        "withheld",
     )
 
     def __init__(self, number: int, window: int, credit: int, now: float) -> None:
@@ -87,6 +92,10 @@ class Stream:
         self.consumed = 0
         self.read = 0
         self.since = now
+        self.withheld = 0  # of the window, for a while
+        self.second = now
+        self.moved = self.before = 0  # bytes that came since then, and in the second before it
+        self.pieces = 0  # in which they came since then
         self.queue: deque[memoryview] = deque()
         self.queued = 0
         self.sent = 0

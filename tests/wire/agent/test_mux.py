@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from proxyd.errors import LocalProtocolError, ProtocolError
 from proxyd.wire.agent import events as told
 from proxyd.wire.agent.frames import Code, Kind, frame, number_payload, open_payload
+from proxyd.wire.agent.giving_way import MEMORY
 from proxyd.wire.agent.mux import Mux
 from proxyd.wire.agent.outbox import HIGH, QUANTUM
 from proxyd.wire.agent.stream import EAGER, USUAL, Limits
@@ -290,23 +291,20 @@ class CreditTests(SynchronousTestCase):
         pair.settle()
         self.assertLessEqual(len(pair.got(pair.agent, number)), USUAL.window)
 
-    def test_window_where_the_way_is_short(self) -> None:
-        """There little is on its way at a time, and it stays so."""
-        pair = Pair(delay=0.0002)
-        pair.agent.ping(pair.now)
-        pair.settle()
-        number = pair.opened()
-        pair.delay = 0.0
-        pair.server.send(number, b"x" * (16 * MIB))
-        pair.settle()
+    def on_its_way(self, pair: Pair, number: int) -> int:
+        """How much of a stream comes while nothing of it is read; then it is."""
         pair.consume = False
         pair.received.clear()
-        pair.server.send(number, b"y" * MIB)
+        pair.server.send(number, b"y" * (16 * MIB))
         pair.settle()
-        self.assertLessEqual(len(pair.got(pair.agent, number)), USUAL.near_window)
+        came = len(pair.got(pair.agent, number))
+        pair.consume = True
+        pair.agent.consumed(number, came, pair.now)
+        pair.settle()
+        return came
 
-    def test_one_late_ping(self) -> None:
-        """A ping that was late by chance does not make the way longer than it is."""
+    def test_window_where_the_way_is_short(self) -> None:
+        """There it does not grow, whatever a single ping that was late by chance says."""
         pair = Pair(delay=0.1)
         pair.agent.ping(pair.now)
         pair.deliver(pair.agent, pair.server)
@@ -314,10 +312,46 @@ class CreditTests(SynchronousTestCase):
         pair.delay = 0.0002
         pair.settle()
         number = pair.opened()
-        pair.consume = False
-        pair.server.send(number, b"y" * MIB)
+        for _ in range(3):
+            self.assertLessEqual(self.on_its_way(pair, number), USUAL.window)
+
+    def test_giving_way(self) -> None:
+        """Where the way is short bulk has less on it while somebody types, and only then."""
+        pair = Pair(delay=0.0001)
+        pair.agent.ping(pair.now)
         pair.settle()
-        self.assertEqual(len(pair.got(pair.agent, number)), USUAL.near_window)
+        bulk, typing = pair.opened(), pair.opened()
+        pair.delay = 0.0
+        self.assertEqual(self.on_its_way(pair, bulk), USUAL.window)
+        pair.server.send(typing, b"l")
+        pair.settle()
+        pair.server.send(bulk, b"x" * (4 * MIB))
+        pair.settle()
+        self.assertLessEqual(self.on_its_way(pair, bulk), USUAL.quick_window)
+        pair.now += MEMORY
+        pair.server.send(bulk, b"x" * (4 * MIB))
+        pair.settle()
+        came = self.on_its_way(pair, bulk)
+        self.assertLessEqual(came, USUAL.window)
+        self.assertGreater(came, USUAL.window // 2)
+
+    def test_giving_way_costs_no_budget(self) -> None:
+        """What is withheld of a window is free again when its stream is gone."""
+        limits = Limits(budget=2 * USUAL.window)
+        pair = Pair(limits, delay=0.0002)
+        pair.agent.ping(pair.now)
+        pair.settle()
+        pair.delay = 0.0
+        bulk, typing = pair.opened(), pair.opened()
+        for _ in range(3):
+            pair.server.send(typing, b"l")
+            pair.server.send(bulk, b"x" * (4 * MIB))
+            pair.settle()
+            pair.server.reset(bulk, Code.RESET)
+            pair.settle()
+            pair.now += MEMORY
+            bulk = pair.opened()
+            self.assertEqual(self.on_its_way(pair, bulk), limits.window)
 
     def test_window_stays(self) -> None:
         """A ping that waits behind bulk does not make the way longer than it is."""
