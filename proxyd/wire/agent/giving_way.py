@@ -49,6 +49,11 @@ class GivingWay:
         if size <= LITTLE and stream.moved <= most and stream.before <= A_SECOND:
             self._heard, self._whose = now, stream.id
 
+    def left(self, stream: Stream) -> None:
+        """A stream is gone: nobody gives way to it."""
+        if self._whose == stream.id:
+            self._heard = float("-inf")
+
     def credit(self, stream: Stream, count: int, now: float) -> int:
         """
         How much of what a stream's reader has taken the peer is to be told.

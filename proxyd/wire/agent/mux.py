@@ -392,6 +392,7 @@ class Mux:
         del self._streams[stream.id]
         self._outbox.share(self.limits.budget, len(self._streams))
         self._windows -= stream.window + stream.withheld
+        self._giving_way.left(stream)
         if self._opener and not stream.answered:
             self._unanswered -= 1
         stream.gone = True

@@ -40,6 +40,14 @@ class GivingWayTests(SynchronousTestCase):
         self.assertEqual(self.credited(MIB, 1.0 + MEMORY), 2 * MIB - LEAST)
         self.assertEqual((self.bulk.window, self.bulk.withheld), (MIB, 0))
 
+    def test_not_to_who_has_left(self) -> None:
+        """Who is gone types nothing more."""
+        self.give_way.heard(self.typing, 1, 1.0)
+        self.give_way.left(self.bulk)
+        self.assertLess(self.credited(MIB, 1.0), MIB)
+        self.give_way.left(self.typing)
+        self.assertEqual(self.credited(MIB, 1.0), 2 * MIB - LEAST)
+
     def test_small_already(self) -> None:
         """A window that is small stays as it is."""
         self.bulk.window = LEAST // 2

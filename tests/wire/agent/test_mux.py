@@ -328,7 +328,7 @@ class CreditTests(SynchronousTestCase):
         pair.server.send(bulk, b"x" * (4 * MIB))
         pair.settle()
         self.assertLessEqual(self.on_its_way(pair, bulk), USUAL.quick_window)
-        pair.now += MEMORY
+        pair.now += 2 * MEMORY
         pair.server.send(bulk, b"x" * (4 * MIB))
         pair.settle()
         came = self.on_its_way(pair, bulk)
@@ -349,7 +349,7 @@ class CreditTests(SynchronousTestCase):
             pair.settle()
             pair.server.reset(bulk, Code.RESET)
             pair.settle()
-            pair.now += MEMORY
+            pair.now += 2 * MEMORY
             bulk = pair.opened()
             self.assertEqual(self.on_its_way(pair, bulk), limits.window)
 
