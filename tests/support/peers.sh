@@ -87,7 +87,7 @@ unpack() {
 fetch_tunnel() {
     "$1" -m venv "$folder/tunnel" || return
     "$folder/tunnel/bin/python" -m pip install --quiet --disable-pip-version-check \
-        --retries 2 "$tunnel" </dev/null || return
+        --retries 2 --timeout 10 "$tunnel" </dev/null || return
     mkdir -p "$folder/bin" || return
     printf '#!/bin/sh\nexec "%s" "$@"\n' "$(cd "$folder/tunnel/bin" && pwd)/wtunnel" >"$folder/bin/wtunnel"
     chmod 755 "$folder/bin/wtunnel"
