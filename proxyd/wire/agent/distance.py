@@ -13,7 +13,12 @@ PINGS = 5
 """How often it is measured each time."""
 
 AGED = 1.1
-"""How much longer the shortest one is when it is measured again: the way may change."""
+"""
+How much longer the shortest one is when it is measured again: a long way may change.
+
+One that is short stays so. While bulk flows each ping is late, and in minutes it would be
+taken for long.
+"""
 
 NEAR = 0.001
 """Seconds of a round trip, below which a way is short."""
@@ -41,7 +46,8 @@ class Distance:
 
     def measure(self, now: float) -> bytes:
         """Begin to measure; gives the word of a ping."""
-        self.shortest *= AGED
+        if not self.near:
+            self.shortest *= AGED
         self._more = PINGS
         return self._next(now)
 

@@ -41,6 +41,14 @@ class DistanceTests(SynchronousTestCase):
             self.measure(0.1)
         self.assertAlmostEqual(self.distance.shortest, 0.1)
 
+    def test_bulk_for_minutes(self) -> None:
+        """A short way stays short, however late pings are behind bulk, and however often."""
+        self.measure(NEAR / 2)
+        for _ in range(100):
+            self.measure(3 * NEAR)
+        self.assertTrue(self.distance.near)
+        self.assertAlmostEqual(self.distance.shortest, NEAR / 2)
+
     def test_not_ours(self) -> None:
         """An answer to nothing says nothing."""
         self.distance.measure(0.0)
