@@ -134,13 +134,14 @@ class Relay:
         if self._rates[0]:
             self._gates[0].spend(len(data))
 
-    def from_stream(self, data: bytes) -> None:
-        """The stream has brought something."""
-        self.outward += len(data)
+    def from_stream(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """The stream has brought something; nobody keeps it."""
+        size = sum(map(len, pieces))
+        self.outward += size
         self.moved = self._clock.seconds()
-        self._outlet.write((data,))
+        self._outlet.write(pieces)
         if self._rates[1]:
-            self._gates[1].spend(len(data))
+            self._gates[1].spend(size)
 
     def tcp_ended(self) -> None:
         """The TCP side sends no more."""
@@ -229,7 +230,11 @@ class StreamSide(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Carry."""
-        self.relay.from_stream(data)
+        self.relay.from_stream((data,))
+
+    def piecesReceived(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """The same without a copy."""
+        self.relay.from_stream(pieces)
 
     def readConnectionLost(self) -> None:
         """The far side sends no more."""

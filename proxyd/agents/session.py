@@ -298,7 +298,7 @@ class AgentSession:
             if type(event) is told.Data:
                 stream = self._streams.get(event.stream)
                 if stream is not None:
-                    stream.data_received(event.data)
+                    stream.data_received(event.pieces)
                     if self.held > self.machine.limits.held:
                         self._make_room()
                 else:

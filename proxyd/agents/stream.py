@@ -12,7 +12,7 @@ together has its own limit: C{held} of L{Limits<proxyd.wire.agent.stream.Limits>
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet._producer_helpers import _PullToPush
@@ -62,6 +62,7 @@ class AgentStream:
         self.sent = 0
         self._session = session
         self._protocol: IProtocol | None = None
+        self._take: Callable[[Sequence[bytes | memoryview]], None] | None = None
         self._over = False
         self.held = 0
         self._waiting: deque[bytes] = deque()
@@ -88,26 +89,32 @@ class AgentStream:
     def attach(self, protocol: IProtocol) -> None:
         """Begin to be the transport of a protocol."""
         self._protocol = protocol
+        self._take = getattr(protocol, "piecesReceived", None) or _whole(protocol)
         protocol.makeConnection(self)
         self._deliver()
 
     # -- told by the session
 
-    def data_received(self, data: bytes) -> None:
-        """The far side has sent something."""
-        self.received += len(data)
+    def data_received(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """
+        The far side has sent something.
+
+        A protocol that has C{piecesReceived} is given it as it is, where it is taken at once.
+        """
+        size = sum(map(len, pieces))
+        self.received += size
         if self._over:
             return
-        self.held += len(data)
-        self._session.held += len(data)
-        protocol = self._protocol
-        waits = self._paused or self._waiting or self._delivering or len(data) > self.portion
-        if not waits and protocol is not None:
-            self._taken += len(data)
-            protocol.dataReceived(data)
+        self.held += size
+        self._session.held += size
+        waits = self._paused or self._waiting or self._delivering or size > self.portion
+        if not waits and self._take is not None:
+            self._taken += size
+            self._take(pieces)
             self._settle()
             return
-        step = self.portion
+        # A view would keep the whole message, and all that came with it.
+        data, step = b"".join(pieces), self.portion
         self._waiting.extend(data[at : at + step] for at in range(0, len(data), step))
         self._deliver()
         if not self._session.has_credit and self.held > STUCK:
@@ -278,6 +285,7 @@ class AgentStream:
         self.held = self._taken = 0
         producer, self._producer = self._producer, None
         protocol, self._protocol = self._protocol, None
+        self._take = None
 
         def tell() -> None:
             if producer is not None:
@@ -286,6 +294,11 @@ class AgentStream:
                 protocol.connectionLost(reason)
 
         self._session.call_soon(tell)
+
+
+def _whole(protocol: IProtocol) -> Callable[[Sequence[bytes | memoryview]], None]:
+    """How a protocol of Twisted's takes pieces: as one."""
+    return lambda pieces: protocol.dataReceived(b"".join(pieces))
 
 
 def give_up_slowest(streams: Iterable[AgentStream], excess: int) -> int:

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def send_at_once(sock: socket.socket, transport: Any, pieces: Sequence[bytes]) -> bytes:
+def send_at_once(
+    sock: socket.socket, transport: Any, pieces: Sequence[bytes | memoryview]
+) -> bytes:
     """
     Send what the socket takes now.
 

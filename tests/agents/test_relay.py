@@ -53,7 +53,7 @@ class RelayTests(SynchronousTestCase):
         relay = self.relay()
         self.assertEqual(self.tcp.producerState, "producing")
         relay.from_tcp(b"in")
-        relay.from_stream(b"out!")
+        relay.from_stream((b"out!",))
         self.assertEqual((self.stream.value(), self.tcp.value()), (b"in", b"out!"))
         self.assertEqual((relay.inward, relay.outward), (2, 4))
 

@@ -54,19 +54,40 @@ class StuckTests(SynchronousTestCase):
         """Where the agent can't be held back the stream is reset at C{STUCK} bytes."""
         stream, session = self.stream(has_credit=False)
         for _ in range(STUCK // 65536):
-            stream.data_received(b"x" * 65536)
+            stream.data_received((b"x" * 65536,))
         self.assertEqual(session.resets, [])
-        stream.data_received(b"x")
+        stream.data_received((b"x",))
         self.assertEqual(session.resets, [Code.SLOW])
         self.assertFalse(stream.alive)
 
     def test_with_credit(self) -> None:
         """Where it can, its credit is what bounds it: nothing is taken, so nothing more comes."""
         stream, session = self.stream(has_credit=True)
-        stream.data_received(b"x" * (STUCK + 1))
+        stream.data_received((b"x" * (STUCK + 1),))
         self.assertEqual((session.resets, session.taken), ([], 0))
         stream.resumeProducing()
         self.assertEqual(session.taken, STUCK + 1)
+
+    def test_pieces(self) -> None:
+        """Who can take pieces of a message gets them uncopied; what must wait does not keep it."""
+        stream, session = self.stream(has_credit=True)
+        party: Any = stream._protocol
+        seen: list[object] = []
+        party.piecesReceived = seen.extend
+        stream.attach(party)
+        stream.resumeProducing()
+        message = bytearray(b"onetwothree")
+        pieces = memoryview(message)[:3], memoryview(message)[3:6]
+        stream.data_received(pieces)
+        self.assertEqual((seen, session.taken, stream.held), (list(pieces), 6, 0))
+        self.assertIs(seen[0], pieces[0])
+        kept: list[bytes] = []
+        party.dataReceived = kept.append
+        stream.pauseProducing()
+        stream.data_received((memoryview(message)[6:8], memoryview(message)[8:]))
+        message[6:] = b"x" * 5
+        stream.resumeProducing()
+        self.assertEqual((kept, session.taken, stream.held), ([b"three"], 11, 0))
 
     def test_portions(self) -> None:
         """A reader with a rate gets no more at a time than it asked for, and the same bytes."""
@@ -82,11 +103,11 @@ class StuckTests(SynchronousTestCase):
                 party.transport.pauseProducing()
 
             party.dataReceived = take
-            stream.data_received(b"x" * 2500)
+            stream.data_received((b"x" * 2500,))
             self.assertEqual((sizes, session.taken), ([1000], 0))
             stream.resumeProducing()
             self.assertEqual((sizes, session.taken), ([1000, 1000], 1000))
-            stream.data_received(b"y")
+            stream.data_received((b"y",))
             for _ in range(3):
                 stream.resumeProducing()
             self.assertEqual((sizes, session.taken), ([1000, 1000, 500, 1], 2501))

@@ -45,10 +45,19 @@ class OpenFailed:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Bytes for a stream: say C{consumed} when they have gone on."""
+    """
+    Bytes for a stream: say C{consumed} when they have gone on.
+
+    @param pieces: of a message that came, or views into it: whoever keeps some of it copies that
+    """
 
     stream: int
-    data: bytes
+    pieces: tuple[bytes | memoryview, ...]
+
+    @property
+    def data(self) -> bytes:
+        """All of it, copied."""
+        return b"".join(self.pieces)
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,7 +254,7 @@ class JsonSession:
         if number is None or stream is None or stream.proxy_id != str(fields.get("proxy_id")):
             return
         if kind == "proxy_data":
-            self._events.append(told.Data(number, _decoded(fields.get("data"))))
+            self._events.append(told.Data(number, (_decoded(fields.get("data")),)))
         elif kind == "proxy_connected":
             self.confirms = True
             if not stream.opened:

@@ -284,7 +284,7 @@ class Mux:
     def _end_run(self) -> None:
         """What came for one stream, frame after frame, is one event."""
         if self._run:
-            self._events.append(told.Data(self._run_of, b"".join(self._run)))
+            self._events.append(told.Data(self._run_of, tuple(self._run)))
             self._run.clear()
 
     def _of_session(self, kind: int, payload: bytes, now: float) -> None:

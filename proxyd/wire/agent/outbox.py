@@ -111,11 +111,15 @@ class Outbox:
 
         @param room: about how many
         """
-        parts: list[bytes | memoryview] = [*self._control]
-        size = self.control_size
-        self._control.clear()
-        self.control_size = 0
-        turns = 0
+        parts: list[bytes | memoryview] = []
+        size = turns = 0
+        while self._control and size < room:
+            said = self._control.popleft()
+            parts.append(said)
+            size += len(said)
+        self.control_size -= size
+        if self._control:
+            return parts, size  # a stream's OPEN may be there still
         while size < room and self._fresh:
             size += self._next(self._fresh, parts, room - size, FIRST)
         # However many have little to say, the others are not passed for ever. And each of

@@ -55,7 +55,7 @@ class JsonTests(SynchronousTestCase):
         data = {"type": "proxy_data", **IDS, "data": base64.b64encode(b"\0hello").decode()}
         self.assertEqual(self.said()[1:], [data])
         self.session.take_events()
-        self.assertEqual(self.hear("proxy_data", data="aGk="), [told.Data(self.number, b"hi")])
+        self.assertEqual(self.hear("proxy_data", data="aGk="), [told.Data(self.number, (b"hi",))])
 
     def test_window_while_waiting(self) -> None:
         """A window that is widened while the stream waits for its turn anyhow does no harm."""

@@ -209,7 +209,7 @@ class StreamTests(SynchronousTestCase):
         number = self.pair.opened()
         later = frame(Kind.DATA, number, b"a")
         self.pair.agent.receive_message(pack("!BBHI", 99, 7, 3, 12345) + b"abc" + later, 0.0)
-        self.assertEqual(self.pair.agent.take_events(), [told.Data(number, b"a")])
+        self.assertEqual(self.pair.agent.take_events(), [told.Data(number, (b"a",))])
 
 
 class CreditTests(SynchronousTestCase):

@@ -30,6 +30,18 @@ class OutboxTests(SynchronousTestCase):
         self.outbox.say(frame(Kind.PING, 0))
         self.assertEqual(self.order(), [0, 4, 2])
 
+    def test_much_control(self) -> None:
+        """More control than a message has room for goes in several, all of it before data."""
+        stream, said = Stream(2, MIB, MIB, 0.0), frame(Kind.PING, 0, bytes(8))
+        self.outbox.put(stream, b"d" * 10)
+        for _ in range(10):
+            self.outbox.say(said)
+        room = 4 * len(said)
+        self.assertEqual([self.order(room), self.order(room)], [[0] * 4, [0] * 4])
+        self.assertEqual(self.outbox.control_size, 2 * len(said))
+        self.assertEqual(self.order(room), [0, 0, 2])
+        self.assertEqual((self.outbox.control_size, self.outbox.pending), (0, False))
+
     def test_little(self) -> None:
         """Whoever has little to say goes before those who have much, each time."""
         bulk, typing = Stream(2, MIB, MIB, 0.0), Stream(4, MIB, MIB, 0.0)
