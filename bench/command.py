@@ -133,7 +133,7 @@ def measure(options: argparse.Namespace, out: Console) -> Outcome:
                 results = case.run(scene)
             except Missing as missing:
                 out.print(f"skipped: {title}: not on this machine: {missing}")
-            except BenchFailed as failure:
+            except (BenchFailed, OSError) as failure:
                 out.print(f"failed: {title}: {failure}")
                 outcome.failures.append(title)
             else:

@@ -9,6 +9,7 @@ group would look slower than one that doesn't. Each is ended by its process id.
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -25,6 +26,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PEERS = REPOSITORY / ".peers"
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
+SETTLE_SECONDS = 65.0
+REMEMBERED = 5_000
 TRIES = 3
 OPEN_FILES = 16_384
 
@@ -59,6 +62,8 @@ def find_program(name: str, folders: Sequence[Path] = ()) -> Path:
 def free_port() -> int:
     """A TCP port on loopback that nobody held a moment ago."""
     with socket.socket() as listener:
+        # One that only closed connections are remembered by is as good for whoever listens.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
@@ -69,6 +74,26 @@ def raise_open_files() -> None:
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def remembered(sockstat: str) -> int:
+    """How many closed TCP connections are remembered (TIME-WAIT), by C{/proc/net/sockstat}."""
+    found = re.search(r"^TCP:.* tw (\d+)", sockstat, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def settle() -> None:
+    """
+    Wait until few closed connections are remembered; that takes a minute at most.
+
+    Dante binds each socket before it connects it, and then a port is in use as long as
+    anybody's connection from it is remembered: after ten thousands it finds none.
+    """
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while time.monotonic() < deadline:
+        if remembered(Path("/proc/net/sockstat").read_text()) < REMEMBERED:
+            return
+        time.sleep(1.0)
 
 
 class Program:

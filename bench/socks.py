@@ -15,12 +15,23 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.programs import REPOSITORY, BenchFailed, Missing, Program, find_program, free_port
+from bench.programs import (
+    REPOSITORY,
+    BenchFailed,
+    Missing,
+    Program,
+    find_program,
+    free_port,
+    settle,
+)
 from bench.rounds import Result, compare, interleave
 from bench.scene import Scene
 from bench.sides import PROXYD, PROXYD_VARIABLES
 
 MICROSOCKS, DANTE = "microsocks", "dante"
+LAST = 3
+"""The step of a connection that waits for its end, behind the byte that came back."""
+
 CLIENTS = 16
 BULK_BYTES = 500_000_000
 HOST = "127.0.0.1"
@@ -59,6 +70,7 @@ def socks_case(
     """
 
     def run(scene: Scene) -> list[Result]:
+        settle()
         with ExitStack() as stack:
             target = stack.enter_context(_target(scene))
             sides = {PROXYD: stack.enter_context(_running(scene, PROXYD, _proxyd))}
@@ -99,7 +111,10 @@ def connects(seconds: float) -> Callable[[SocksSide, int], Run]:
 
     def measure(side: SocksSide, target: int) -> Run:
         before, began = _cpu(side), time.monotonic()
-        made = _connect_for(side.port, target, seconds)
+        try:
+            made = _connect_for(side.port, target, seconds)
+        except BenchFailed as failure:
+            raise BenchFailed(f"{side.program.name} {failure}") from None
         took = time.monotonic() - began
         return Run(made / took, (_cpu(side) - before) / max(1, made) * 1e6)
 
@@ -166,9 +181,13 @@ def _take(sock: socket.socket, size: int) -> bytes:
 
 
 def _connect_for(port: int, target: int, seconds: float) -> int:
-    """Connect again and again, with so many under way at a time; how many were made."""
-    steps = (_GREETING, _request(target), b"x")
+    """
+    Connect again and again, with so many under way at a time; how many were made.
 
+    The target closes first: who closes first remembers the connection for a minute, and with it
+    the port from which it was made, where that is a client or the server under measurement.
+    """
+    steps = (_GREETING, _request(target), b"x")
     poll = select.epoll()
     open_: dict[int, tuple[socket.socket, int]] = {}
     made, end = 0, time.monotonic() + seconds
@@ -188,18 +207,20 @@ def _connect_for(port: int, target: int, seconds: float) -> int:
             sock, step = open_[fd]
             if step >= 0:
                 data = sock.recv(4096)
+                if step == LAST and not data:
+                    poll.unregister(fd)
+                    sock.close()
+                    del open_[fd]
+                    made += 1
+                    start()
+                    continue
                 if not data or (step == 1 and data[1]):
-                    raise BenchFailed("a SOCKS5 server refused a connection")
-            if step == 2:
-                poll.unregister(fd)
-                sock.close()
-                del open_[fd]
-                made += 1
-                start()
-                continue
+                    how = f"answered {data[1]}" if data else "closed a connection"
+                    raise BenchFailed(f"{how} after {made} connections")
             if step < 0:
                 poll.modify(fd, select.EPOLLIN)
-            sock.send(steps[step + 1])
+            if step < LAST - 1:
+                sock.send(steps[step + 1])
             open_[fd] = (sock, step + 1)
     for sock, _ in open_.values():
         sock.close()

@@ -1,5 +1,6 @@
 """
-What the SOCKS benchmarks connect to: a server that echoes, or sends as much as it is asked for.
+What the SOCKS benchmarks connect to: a server that gives back what it is sent,
+or sends as much as it is asked for.
 
 C{python -m bench.socks_target PORT}
 """
@@ -22,7 +23,7 @@ def serve(port: int) -> None:
 
 
 def _one(sock: socket.socket) -> None:
-    """One client: C{D} and eight bytes ask for so many; anything else is echoed."""
+    """One client: C{D} and eight bytes ask for so many; all else comes back, and that is all."""
     with sock:
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -31,10 +32,10 @@ def _one(sock: socket.socket) -> None:
                 left = int.from_bytes(data[1:9], "big")
                 while left > 0:
                     left -= sock.send(BLOCK[:left] if left < len(BLOCK) else BLOCK)
-            while data:
-                if data[:1] != b"D":
-                    sock.sendall(data)
-                data = sock.recv(65536)
+                while data:
+                    data = sock.recv(65536)
+            else:
+                sock.sendall(data)
         except OSError:
             return
 

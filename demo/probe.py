@@ -19,6 +19,8 @@ CANNOT_CONNECT_NOW = b"C57P03\x00"
 def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port of this machine that nobody listens on at this moment."""
     with socket.socket() as listener:
+        # A port that only closed connections are remembered by is free.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, 0))
         port: int = listener.getsockname()[1]
     return port

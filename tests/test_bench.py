@@ -19,7 +19,7 @@ from twisted.trial.unittest import TestCase
 from bench.cases import all_names, cases_for
 from bench.peers import find_pgbouncer
 from bench.profile import top_of_stacks
-from bench.programs import Missing, find_program
+from bench.programs import Missing, find_program, remembered
 from bench.report import write_results
 from bench.rounds import Result, compare, interleave, percentile
 
@@ -146,3 +146,14 @@ class WholeRunTests(TestCase):
         self.assertEqual(done.returncode, 2)
         self.assertIn("unknown: pg.nonsense", done.stderr)
         self.assertIn("pg.simple.c32", done.stderr)
+
+
+class PortTests(TestCase):
+    """Ports that closed connections are remembered by."""
+
+    def test_remembered(self) -> None:
+        """How many there are stands in a line of the kernel's; where it has none, it is nought."""
+        told = (
+            "sockets: used 8\nTCP: inuse 1 orphan 0 tw 86259 alloc 1 mem 10\nUDP: inuse 0 mem 0\n"
+        )
+        self.assertEqual((remembered(told), remembered("UDP: inuse 0\n")), (86259, 0))
