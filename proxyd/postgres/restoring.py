@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 
-from proxyd.postgres.settings import CLOSE_UNNAMED
-from proxyd.wire.pg import messages
+from proxyd.wire.pg.batch import bound_batch
 
 # What pg_settings does not show (settings of extensions, the role) is reset where it is empty.
 _WAS_RESET = """CASE WHEN coalesce(
@@ -38,11 +38,4 @@ def restoring_batch(settings: Sequence[tuple[str, str]]) -> bytes:
         _WAS_RESET.format(name=2 * number + 1, value=2 * number + 2)
         for number in range(len(settings))
     )
-    values = [text.encode("utf-8", "surrogateescape") for pair in settings for text in pair]
-    return (
-        messages.parse("", f"SELECT {calls}")
-        + messages.bind("", "", values)
-        + messages.execute("")
-        + CLOSE_UNNAMED
-        + messages.SYNC
-    )
+    return bound_batch(f"SELECT {calls}", chain.from_iterable(settings))

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 from proxyd.postgres.answers import Fatal
 from proxyd.postgres.pool import Pool
 from proxyd.wire.pg import messages
+from proxyd.wire.pg.batch import bound_batch, encoded
 from proxyd.wire.pg.date_style import merge_date_styles
 from proxyd.wire.pg.startup import split_options
 
@@ -21,9 +23,6 @@ Setting = tuple[str, str]
 
 NAME_LIMIT = 63
 """Bytes of a name in PostgreSQL (NAMEDATALEN - 1)."""
-
-CLOSE_UNNAMED = b"C\0\0\0\6S\0"
-"""Close: the unnamed statement is forgotten."""
 
 _SET_CONFIG = 2078
 """The OID of pg_catalog.set_config(text, text, boolean): the same in every server (pg_proc.dat)."""
@@ -306,17 +305,10 @@ def settings_request(settings: tuple[Setting, ...]) -> bytes:
     made, or none.
     """
     if len(settings) == 1:
-        name, value = (text.encode("utf-8", "surrogateescape") for text in settings[0])
-        return messages.function_call(_SET_CONFIG, (name, value, b"f"))
+        name, value = settings[0]
+        return messages.function_call(_SET_CONFIG, (encoded(name), encoded(value), b"f"))
     calls = ", ".join(
         f"pg_catalog.set_config(${2 * number + 1}, ${2 * number + 2}, false)"
         for number in range(len(settings))
     )
-    values = [text.encode("utf-8", "surrogateescape") for pair in settings for text in pair]
-    return (
-        messages.parse("", f"SELECT {calls}")
-        + messages.bind("", "", values)
-        + messages.execute("")
-        + CLOSE_UNNAMED
-        + messages.SYNC
-    )
+    return bound_batch(f"SELECT {calls}", chain.from_iterable(settings))
