@@ -340,8 +340,8 @@ class ClientLogin:
         if not place.served:
             raise no_database(name)
         user = admission.principal.user
-        connection = place.server.connection
-        if connection.users is not None and not lets_user_in(connection, user):
+        connection = place.connection
+        if not lets_user_in(connection, user):
             raise Fatal(
                 "28000",
                 f'user "{user}" is not allowed to use database "{name}"',

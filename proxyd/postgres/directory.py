@@ -80,7 +80,7 @@ class Directory:
         as little as it can of which names there are.
         """
         if place is not None:
-            return place.server.connection.auth
+            return place.connection.auth
         return _TOKEN_AUTH if is_registered(name) else self._auth_of_none
 
     def lets_in(self, place: Place | None, address: Address | None) -> bool:
@@ -95,8 +95,7 @@ class Directory:
         if address is None:
             return True
         if place is not None:
-            allow = place.server.connection.allow
-            return allow is None or _inside(address, allow)
+            return _inside(address, place.connection.allow)
         return all(_inside(address, server.connection.allow) for server in self._servers.values())
 
 
