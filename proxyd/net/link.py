@@ -1,13 +1,15 @@
 """
 The link: carries the bytes of established sockets, outside Twisted's transports.
 
-All L{End<proxyd.net.end.End>}s live in one epoll of the L{Link}'s own, which
-the reactor watches as one more descriptor. What a message means, who may be
-joined to whom, and every number of seconds is decided elsewhere.
+All L{End<proxyd.net.end.End>}s live in one epoll of the L{Link}'s own. Twisted's
+epoll reactor waits by it; any other watches it as one more descriptor. What a
+message means, who may be joined to whom, and every number of seconds is decided
+elsewhere.
 """
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from zope.interface import implementer
 
 from proxyd.net.deadlines import Deadlines
 from proxyd.net.line import IN, OUT, Line
+from proxyd.net.turns import Turns, can_be_led
 
 if TYPE_CHECKING:
     from proxyd.net.end import End
@@ -59,10 +62,22 @@ class _Dialled(_Reader):
         self._connected(self._socket)
 
 
+class _Theirs(_Reader):
+    """The reactor's own epoll."""
+
+    __slots__ = ("ready",)
+
+    def __init__(self) -> None:
+        self.ready = False
+
+    def _handler(self, events: int) -> None:
+        self.ready = True
+
+
 @implementer(IReadDescriptor)
 class Link:
     """
-    All Ends of a process, in one epoll nested in the reactor's own.
+    All Ends of a process, in one epoll.
 
     @ivar ends: how many Ends are open
     """
@@ -71,7 +86,7 @@ class Link:
 
     def __init__(self, reactor: IReactorFDSet, clock: IReactorTime, linger: float) -> None:
         """
-        @param reactor: watches the link's epoll
+        @param reactor: waits by the link's epoll, or watches it
         @param clock: for the deadline of closing sockets, and for rates
         @param linger: how many seconds a peer may take to read last words
         """
@@ -83,6 +98,9 @@ class Link:
         self._readers = 0
         self._ended: list[Callable[[], object]] = []
         self._polling = False
+        self._turns: Turns | None = None
+        self._theirs = _Theirs()
+        self._busy = False
         self._lingering: Deadlines[Line] = Deadlines(clock, linger, lambda line: line.abort())
 
     @property
@@ -92,13 +110,23 @@ class Link:
 
     def start(self) -> None:
         """Begin to carry bytes."""
-        self._reactor.addReader(self)
+        if can_be_led(self._reactor):
+            self._turns = Turns(self._reactor, self._turn)
+            self._members[self._turns.fd] = self._theirs
+            self._readers += 1
+            self._epoll.register(self._turns.fd, IN)
+        else:
+            self._reactor.addReader(self)
 
     def stop(self) -> None:
         """Close every End by a reset, and the link with them."""
         for member in list(self._members.values()):
             member.abort()
-        self._reactor.removeReader(self)
+        if self._turns is None:
+            self._reactor.removeReader(self)
+        else:
+            self._turns.leave()
+            self._turns = None
         self._lingering.stop()
         self._epoll.close()
 
@@ -114,17 +142,49 @@ class Link:
         """The reactor lets go of the descriptor: nothing to do."""
 
     def doRead(self) -> None:
+        """Serve the sockets that are ready: a reactor says that there are some."""
+        self._rounds(0)
+
+    def _turn(self, timeout: float) -> None:
+        """
+        Wait for sockets and serve them; a turn of the reactor that waits by us.
+
+        Who had several to serve will so again. It lets other programs run
+        first, its clients and servers among them, so that what they are about
+        to send is served in this turn and not, by a wake-up each, in several.
+        Where nobody else is to run, that costs a system call.
+
+        @param timeout: for at most so many seconds; -1 for any number
+        """
+        if self._busy:
+            os.sched_yield()
+        self._busy = self._rounds(timeout) > 1
+        if self._theirs.ready:
+            self._theirs.ready = False
+            if self._turns is not None:
+                self._turns.serve()
+
+    def _rounds(self, timeout: float) -> int:
         """
         Serve the sockets that are ready, each once in a round.
 
         Some rounds at a time: a turn of the reactor costs more than one.
+
+        @param timeout: wait so many seconds for the first
+        @return: how often one of ours was served
         """
+        served = 0
         for _ in range(_ROUNDS):
             # A subject may have stopped the link in the round before.
-            ready = [] if self._epoll.closed else self._poll(0, _EVENTS)
+            ready = [] if self._epoll.closed else self._poll(timeout, _EVENTS)
             if not ready:
-                return
+                break
             self._serve(ready)
+            served += len(ready)
+            timeout = 0
+            if self._theirs.ready:
+                return served - 1
+        return served
 
     def _serve(self, ready: list[tuple[int, int]]) -> None:
         """Serve sockets that are ready."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
 from proxyd.net.end import End
@@ -95,13 +94,3 @@ class ServingTests(LinkCase):
             await deferToThread(other_far.recv, 1)
         self.assertEqual(self.subject.events, [])
         self.assertEqual(self.link.fileno(), -1)
-
-
-class ReactorTests(LinkCase):
-    """The link is one descriptor among the reactor's."""
-
-    def test_named(self) -> None:
-        """It tells the reactor's log its name, and outlives being let go."""
-        self.assertEqual(self.link.logPrefix(), "link")
-        self.link.connectionLost(None)
-        self.assertIn(self.link, reactor.getReaders())  # type: ignore[attr-defined]
