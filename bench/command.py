@@ -100,9 +100,9 @@ def _scene(settings: Settings, pgbouncer: Peer | None) -> Iterator[Scene]:
     with tempfile.TemporaryDirectory(prefix="proxyd-bench-", dir="/var/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        began = time.monotonic()
+        ends = time.monotonic() + settings.budget
         with started_database() as database:
-            scene = Scene(settings, folder, database, account_for(os.getuid()), pgbouncer, began)
+            scene = Scene(settings, folder, database, account_for(os.getuid()), pgbouncer, ends)
             write_certificate(scene)
             yield scene
 
@@ -127,10 +127,11 @@ def measure(options: argparse.Namespace, out: Console) -> Outcome:
     names = set(options.names or all_names())
     outcome = Outcome()
     with _scene(settings_of(options), _pgbouncer(out)) as scene:
-        for case in cases_for(names):
+        cases = cases_for(names)
+        for number, case in enumerate(cases):
             title = " ".join(name for name in case.names if name in names)
             try:
-                results = case.run(scene)
+                results = case.run(scene.for_one_of(len(cases) - number))
             except Missing as missing:
                 out.print(f"skipped: {title}: not on this machine: {missing}")
             except (BenchFailed, OSError) as failure:

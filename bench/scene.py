@@ -9,7 +9,7 @@ import ipaddress
 import os
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography import x509
@@ -31,7 +31,8 @@ class Settings:
     @param seconds: of one run under load
     @param copy_bytes: how much one COPY moves, in bytes
     @param idle_counts: at how many idle clients memory is read, rising
-    @param budget: seconds after which no further round begins, once a name has one
+    @param budget: seconds of the whole run. They are shared out among the cases: after its
+        share a case begins no further round, once it has one
     @param noise: pgbouncer stands on both sides: the ratios show the measurement's own noise
     """
 
@@ -51,7 +52,7 @@ class Scene:
     @param folder: a temporary folder for logs, configurations and certificates
     @param account: who runs what must not run as root
     @param pgbouncer: the peer; None: it is missing
-    @param began: the moment the run began, on the monotonic clock
+    @param ends: the moment after which no further round begins, on the monotonic clock
     """
 
     settings: Settings
@@ -59,7 +60,7 @@ class Scene:
     database: Database
     account: Account
     pgbouncer: Peer | None
-    began: float = field(default_factory=time.monotonic)
+    ends: float
 
     @property
     def certificate(self) -> Path:
@@ -72,8 +73,13 @@ class Scene:
         return self.folder / "key.pem"
 
     def is_late(self) -> bool:
-        """Whether the run has used up its time, so that no further round should begin."""
-        return time.monotonic() - self.began > self.settings.budget
+        """Whether the time is used up, so that no further round should begin."""
+        return time.monotonic() > self.ends
+
+    def for_one_of(self, cases: int) -> Scene:
+        """The same for the next of so many cases, with its share of the time that is left."""
+        now = time.monotonic()
+        return replace(self, ends=now + max(0.0, self.ends - now) / cases)
 
     def make_folder(self, name: str) -> Path:
         """A new folder for one program, which the unprivileged account may enter."""

@@ -12,7 +12,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import TestCase
 
@@ -22,6 +24,7 @@ from bench.profile import top_of_stacks
 from bench.programs import Missing, find_program, remembered
 from bench.report import write_results
 from bench.rounds import Result, compare, interleave, percentile
+from bench.scene import Scene, Settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHAPE = {"name": str, "peer": str, "ratio": float, "ours": float, "theirs": float, "unit": str}
@@ -42,6 +45,20 @@ class RoundTests(TestCase):
         order: list[str] = []
         interleave("AB", lambda side: order.append(side), 3, lambda: True)
         self.assertEqual("".join(order), "AB")
+
+    def test_share(self) -> None:
+        """The time that is left is shared out among the cases that are left; none has none."""
+        now = time.monotonic()
+        place: Any = None
+        scene = Scene(Settings(), Path(), place, place, None, now + 1000.0)
+        for cases, most in ((4, 250.0), (1, 1000.0)):
+            share = scene.for_one_of(cases).ends - now
+            self.assertLessEqual(share, most + 60.0)
+            self.assertGreater(share, most - 60.0)
+        late = Scene(Settings(), Path(), place, place, None, now - 1.0)
+        self.assertTrue(late.is_late())
+        self.assertLessEqual(late.for_one_of(3).ends, time.monotonic())
+        self.assertFalse(scene.is_late())
 
     def test_ratio_is_of_pairs(self) -> None:
         """The ratio is the median of the pairs' ratios, whatever the machine did between them."""

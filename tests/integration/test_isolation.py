@@ -37,10 +37,7 @@ class IsolationTests(BlackBoxTestCase):
         here = self.database
         with here.admin() as admin:
             admin.query("GRANT INSERT ON sink TO clerk")
-            known = "SELECT count(*) FROM pg_available_extensions WHERE name = 'dblink'"
-            dblink = admin.value(known) == "1"
-            if dblink:
-                admin.query("CREATE EXTENSION IF NOT EXISTS dblink")
+        dblink = self.has_extension("dblink")
         keys = {"auth": "trust", "max_open_connections": POOL, "acquire_timeout": "60s"}
         tls = here.dsn(database=DATABASE, sslmode="require")
         connections = {

@@ -68,6 +68,21 @@ class BlackBoxTestCase(SynchronousTestCase):
         """The server behind, with its roles and tables."""
         return shared_database()
 
+    def has_extension(self, name: str) -> bool:
+        """Have an extension in the server until the test ends; says whether the server knows it."""
+        known = f"SELECT count(*) FROM pg_available_extensions WHERE name = '{name}'"
+        with self.database.admin() as admin:
+            if admin.value(known) != "1":
+                return False
+            admin.query(f"CREATE EXTENSION IF NOT EXISTS {name}")
+        # Others dump this server: not every user may dump an extension.
+        self.addCleanup(self._forget_extension, name)
+        return True
+
+    def _forget_extension(self, name: str) -> None:
+        with self.database.admin() as admin:
+            admin.query(f"DROP EXTENSION {name} CASCADE")
+
     def watch(self, daemon: Daemon) -> Daemon:
         """Have the test end by waiting until this daemon holds no client any more."""
         start = len(daemon.log_text())
