@@ -28,6 +28,7 @@ from proxyd.ctl.client import CallFailed, Client, Where
 PROXYD = "proxyd"
 SSH = "ssh -R"
 TUNNEL = "websocket-tunnel"
+PLAIN = "two plain relays"
 READY_SECONDS = 20.0
 
 
@@ -48,7 +49,12 @@ class Door:
 
 @contextmanager
 def opened_doors(
-    scene: Scene, module: str, *, tls: bool = False, direct: bool = False
+    scene: Scene,
+    module: str,
+    *,
+    tls: bool = False,
+    direct: bool = False,
+    plain: bool = False,
 ) -> Iterator[dict[str, Door]]:
     """
     All ways, until the block ends; what comes through each begins with a byte when asked for one.
@@ -57,6 +63,7 @@ def opened_doors(
         sends it eight bytes that are a C{1}
     @param tls: our agent comes by C{wss://}; then websocket-tunnel is not among them
     @param direct: the target's own port is among them
+    @param plain: two relays of bytes are among them, which have no protocol
     @raise Missing: there is no OpenSSH
     """
     with ExitStack() as stack:
@@ -68,6 +75,8 @@ def opened_doors(
                 doors[TUNNEL] = _tunnel(ground, find_program("wtunnel"))
             except Missing:
                 pass  # it is told by whoever fetches it
+        if plain:
+            doors[PLAIN] = _plain(ground)
         if direct:
             doors[DIRECT] = Door(ground.target, ground.programs[0], ground.programs[0])
         for side, door in doors.items():
@@ -179,6 +188,14 @@ def _tunnel(ground: _Ground, tunnel: Path) -> Door:
     )
     server = ground.start("wtunnel", place, tunnel, "server", "-c", folder / "server.toml")
     agent = ground.start("wtunnel-client", 0, tunnel, "client", "-c", folder / "client.toml")
+    return Door(users, server, agent)
+
+
+def _plain(ground: _Ground) -> Door:
+    users, middle = free_port(), free_port()
+    words = (sys.executable, "-m", "bench.plain_relay")
+    agent = ground.start("far-relay", middle, *words, str(middle), str(ground.target))
+    server = ground.start("near-relay", users, *words, str(users), str(middle))
     return Door(users, server, agent)
 
 
