@@ -149,7 +149,7 @@ class Link:
         """
         Wait for sockets and serve them; a turn of the reactor that waits by us.
 
-        Who had several to serve will so again. It lets other programs run
+        Who had several to serve at a time will so again. It lets other programs run
         first, its clients and servers among them, so that what they are about
         to send is served in this turn and not, by a wake-up each, in several.
         Where nobody else is to run, that costs a system call.
@@ -171,20 +171,20 @@ class Link:
         Some rounds at a time: a turn of the reactor costs more than one.
 
         @param timeout: wait so many seconds for the first
-        @return: how often one of ours was served
+        @return: how many of ours were served in a round, at most
         """
-        served = 0
+        most = 0
         for _ in range(_ROUNDS):
             # A subject may have stopped the link in the round before.
             ready = [] if self._epoll.closed else self._poll(timeout, _EVENTS)
             if not ready:
                 break
             self._serve(ready)
-            served += len(ready)
+            most = max(most, len(ready) - self._theirs.ready)
             timeout = 0
             if self._theirs.ready:
-                return served - 1
-        return served
+                break
+        return most
 
     def _serve(self, ready: list[tuple[int, int]]) -> None:
         """Serve sockets that are ready."""
