@@ -18,11 +18,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.programs import REPOSITORY, BenchFailed, Missing, Program, find_program, free_port
+from bench.programs import REPOSITORY, BenchFailed, Missing, Program, find_program
 from bench.scene import Scene
 from bench.sides import DIRECT, PROXYD_VARIABLES
 from bench.ssh import Keys
 from demo.ground import Account
+from demo.probe import free_port
 from proxyd.ctl.client import CallFailed, Client, Where
 
 PROXYD = "proxyd"

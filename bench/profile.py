@@ -20,9 +20,10 @@ from pathlib import Path
 from bench.database import NAME
 from bench.load import Queries, select
 from bench.place import Place
-from bench.programs import BenchFailed, Missing, find_program, free_port
+from bench.programs import BenchFailed, Missing, find_program
 from bench.scene import Scene
 from bench.sides import PROXYD, Login, Side, start_proxyd
+from demo.probe import free_port
 
 CLIENTS = 32
 SECONDS = 8

@@ -59,15 +59,6 @@ def find_program(name: str, folders: Sequence[Path] = ()) -> Path:
     return Path(found)
 
 
-def free_port() -> int:
-    """A TCP port on loopback that nobody held a moment ago."""
-    with socket.socket() as listener:
-        # One that only closed connections are remembered by is as good for whoever listens.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 def raise_open_files() -> None:
     """Let this process and its children hold thousands of sockets, as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -20,8 +20,9 @@ from pathlib import Path
 from bench.database import NAME
 from bench.peers import reachable
 from bench.place import Place
-from bench.programs import REPOSITORY, TRIES, BenchFailed, Missing, Program, free_port
+from bench.programs import REPOSITORY, TRIES, BenchFailed, Missing, Program
 from bench.scene import Scene
+from demo.probe import free_port
 
 POOL_SIZE = 40
 MAX_CLIENTS = 8000

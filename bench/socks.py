@@ -21,12 +21,12 @@ from bench.programs import (
     Missing,
     Program,
     find_program,
-    free_port,
     settle,
 )
 from bench.rounds import Result, compare, interleave
 from bench.scene import Scene
 from bench.sides import PROXYD, PROXYD_VARIABLES
+from demo.probe import free_port
 
 MICROSOCKS, DANTE = "microsocks", "dante"
 LAST = 3

@@ -17,11 +17,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.programs import REPOSITORY, Program, find_program, free_port
+from bench.programs import REPOSITORY, Program, find_program
 from bench.rounds import Result, compare, interleave
 from bench.scene import Scene
 from bench.sides import PROXYD_VARIABLES
 from bench.stream import move
+from demo.probe import free_port
 
 CIPHER = "aes128-gcm@openssh.com"
 """The fastest that both speak; ssh's own first choice can't be spoken by proxyd."""

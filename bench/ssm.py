@@ -17,12 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench.programs import REPOSITORY, Program, free_port
+from bench.programs import REPOSITORY, Program
 from bench.rounds import Result, compare, interleave
 from bench.scene import Scene
 from bench.sides import PROXYD_VARIABLES
 from bench.ssh import Door, Moved
 from bench.stream import move
+from demo.probe import free_port
 
 PROXYD = "proxyd"
 RELAY = "autobahn relay"

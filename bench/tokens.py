@@ -19,10 +19,11 @@ from pathlib import Path
 from bench.database import NAME
 from bench.load import Queries, connect
 from bench.place import Place, User
-from bench.programs import REPOSITORY, Missing, Program, free_port
+from bench.programs import REPOSITORY, Missing, Program
 from bench.rounds import Result, compare, interleave
 from bench.scene import Scene
 from bench.sides import POOL_SIZE, PROXYD_VARIABLES, Side
+from demo.probe import free_port
 from proxyd.auth.issued import OwnSecret, digest_of
 from proxyd.records import TokenRecord
 from proxyd.store.sqlite import SqliteStore
