@@ -239,23 +239,25 @@ class Flow:
 
     def _client_sent(self, kind: int, body: bytes, length: int) -> None:
         """Note what the server will have to answer."""
-        if len(self._owed) >= OWED_LIMIT:
+        owed = self._owed
+        if len(owed) >= OWED_LIMIT:
             self.client.refuse(PgProtocolError("too many requests wait for answers", "54000"))
-        if kind in _REQUESTS:
-            if self._skipping:
-                return
-            self._owed.append(kind)
-            if self._swallowed or self.client.last not in _ENDS_BATCH:
-                # Should the batch fail, the server skips this one too, up to a Sync.
-                self._hurried = True
-            self._swallowed = False
-            if self._on_statement is not None and kind == _QUERY:
-                self._on_statement(kind, body, length)
-        elif kind == _SYNC:
-            self._owed.append(kind)
+        if kind == _SYNC:
+            owed.append(kind)
             self._swallowed = self._skipping = False
             if self._copying:
                 self._early_sync = self._sync_before_end()
+        elif kind in _REQUESTS:
+            if self._skipping:
+                return
+            owed.append(kind)
+            if self._swallowed or self.client.last not in _ENDS_BATCH:
+                # Should the batch fail, the server skips this one too, up to a Sync.
+                self._hurried = True
+                self._swallowed = False
+            tell = self._on_statement
+            if tell is not None and kind == _QUERY:
+                tell(kind, body, length)
         elif kind in _ENDS_COPY:
             self._end_sent(kind)
         elif self._on_statement is not None:
@@ -305,10 +307,11 @@ class Flow:
 
     def _ready(self, status: int) -> None:
         self.ready_count += 1
-        if status not in _STATUSES:
-            self._doubts("the server sent a malformed ReadyForQuery")
-            return
-        self.status = status
+        if status != self.status:
+            if status not in _STATUSES:
+                self._doubts("the server sent a malformed ReadyForQuery")
+                return
+            self.status = status
         if self._copying:
             self._end_copy()
             self._doubts("a COPY ended without a word")
@@ -321,7 +324,7 @@ class Flow:
         if owed and owed[0] in _ENDS_COPY and self.answered and not self.batch_open:
             # They came too late for a COPY that had failed: the server ignores them.
             owed.clear()
-        if not owed:
+        if self._hurried and not owed:
             self._hurried = False
         if self.watch:
             self.alert = True
