@@ -292,7 +292,6 @@ class End(FirstLook):
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._paused |= FULL
             peer._send_failed(error)
             return
         if sent != allowed:
@@ -327,6 +326,18 @@ class End(FirstLook):
         secured()
 
     # What the line tells
+
+    def _took(self, sent: int) -> None:
+        """The socket took so much of what waits; whoever it comes from waits for the rest."""
+        super()._took(sent)
+        if self._out and self._peer is not None:
+            self._peer._paused |= FULL
+
+    def _send_failed(self, error: OSError) -> None:
+        """Nothing can be sent any more, so nothing is read that would be."""
+        if self._peer is not None:
+            self._peer._paused |= FULL
+        super()._send_failed(error)
 
     def _drained(self) -> None:
         """All that waited is sent: the peer may be read again."""

@@ -231,13 +231,17 @@ class Line:
         except OSError as error:
             self._send_failed(error)
             return self.subject is not None
+        self._took(sent)
+        return True
+
+    def _took(self, sent: int) -> None:
+        """The socket took so much of what waits."""
         self._out = self._out[sent:]
         if not self._out:
             self._drained()
             if self._ending is not None:
                 self._end_sending()
-            self._watch()
-        return True
+        self._watch()
 
     def _flushed(self, events: int) -> bool:
         """Serve what is not plain readability; whether reading may go on."""

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from proxyd.net.deadlines import Deadlines
+from proxyd.net.kept import Kept
 from proxyd.net.line import IN, OUT, Line
 from proxyd.net.turns import Turns, can_be_led
 
@@ -80,6 +81,7 @@ class Link:
     All Ends of a process, in one epoll.
 
     @ivar ends: how many Ends are open
+    @ivar kept: who is sent something at the end of a round
     """
 
     _log = Logger()
@@ -98,6 +100,7 @@ class Link:
         self._readers = 0
         self._ended: list[Callable[[], object]] = []
         self._polling = False
+        self.kept = Kept()
         self._turns: Turns | None = None
         self._theirs = _Theirs()
         self._busy = False
@@ -195,9 +198,11 @@ class Link:
                 member = members.get(fd)
                 if member is not None:
                     try:
-                        member._handler(events)
+                        handler = member._handler
+                        handler(events)
                     except Exception:
                         self._bug(member)
+            self.kept.send()
         finally:
             self._polling = False
             if self._ended:

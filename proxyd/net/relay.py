@@ -4,6 +4,8 @@ Two joined Ends: what one receives, the other sends, in the same turn.
 The way of nearly all bytes. One read of at most 256 KiB is under way at a time
 in each direction; what can't be sent on at once is kept, and the reading End
 pauses: a slow reader costs one chunk of memory, never more.
+
+A few bytes are sent at the end of the round: L{proxyd.net.kept}.
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ def join(
     """
     Join two Ends: what one receives, the other sends.
 
+    @param one: who asks: its bytes go first where both have some
     @param subject: told of alerts, ends and losses of both
     @param flow: looked at for an alert after each chunk
     @param scans: watch what C{one} sends, and what C{other} sends
     """
-    _carry_on(one, other, subject, flow, scans[0].scan if scans else None)
-    _carry_on(other, one, subject, flow, scans[1].scan if scans else None)
+    kept = one._link.kept
+    _carry_on(one, other, subject, flow, scans[0].scan if scans else None, kept.requests)
+    _carry_on(other, one, subject, flow, scans[1].scan if scans else None, kept.answers)
 
 
 def _carry_on(
@@ -35,6 +39,7 @@ def _carry_on(
     subject: Subject,
     flow: Relayed | None,
     scan: Callable[..., int] | None,
+    kept: list[End],
 ) -> None:
     """Send to C{peer} what C{end} receives from now on."""
     end._peer = peer
@@ -43,7 +48,7 @@ def _carry_on(
     end.subject = subject
     end._flow = flow
     end._scan = scan
-    carry = _relay(end, peer)
+    carry = _relay(end, peer, kept.append)
     end._handler = carry if end._pace is None else _paced(end, carry)
     # A peer with bytes still waiting resumes its partner when they are sent.
     end._paused = FULL if peer._out else 0
@@ -51,17 +56,20 @@ def _carry_on(
         end._watch()
 
 
-def _relay(end: End, peer: End) -> Callable[[int], None]:
+def _relay(end: End, peer: End, keep: Callable[[End], None]) -> Callable[[int], None]:
     """
     What is done with the events of a joined End: the way of nearly all bytes.
 
     A closure, since it is run for each of them: what doesn't change while the
     two are joined is looked up once.
+
+    @param keep: takes an End that has bytes to send at the end of the round
     """
     receive, send = end._carrier.recv_into, peer._carrier.send
     scan = end._scan or _pass
     flow = end._flow or _NOTHING_TO_SEE
     view, buffer, readable = VIEW, BUFFER, IN
+    few, many = _FEW, len(_FEW)
 
     def carry(events: int) -> None:
         if events != readable and not end._flushed(events):
@@ -83,15 +91,19 @@ def _relay(end: End, peer: End) -> Callable[[int], None]:
         if end._held:
             end._pass_on(view, count)
             return
-        allowed = scan(view, count)
+        allowed = scan(buffer, count)
         if allowed != count:
             end._held = bytes(view[allowed : min(count, allowed + 4)])
+        if allowed < many and not flow.alert:
+            if allowed:
+                peer._out = few[allowed].tobytes()
+                keep(peer)
+            return
         try:
             sent = send(view[:allowed]) if allowed else 0
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            end._paused |= FULL
             peer._send_failed(error)
             return
         if sent != allowed:
@@ -114,6 +126,10 @@ def _paced(end: End, carry: Callable[[int], None]) -> Callable[[int], None]:
             end._spend(end.received - before)
 
     return paced
+
+
+_FEW = [VIEW[:size] for size in range(1024)]
+"""The first bytes of the one buffer, in every number that is few: ready-made, since it is quicker."""
 
 
 def _pass(data: object, size: int) -> int:
