@@ -129,7 +129,7 @@ def _paced(end: End, carry: Callable[[int], None]) -> Callable[[int], None]:
 
 
 _FEW = [VIEW[:size] for size in range(1024)]
-"""The first bytes of the one buffer, in every number that is few: ready-made, since it is quicker."""
+"""The first bytes of the one buffer, of each number that is few: made once, which is quicker."""
 
 
 def _pass(data: object, size: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -90,8 +91,12 @@ class KeptTests(SynchronousTestCase):
         self.bring((self.server1_far, MANY), (self.client2_far, MANY))
         self.assertEqual(
             self.log,
-            ["server1 received", "client1 sent mmmmmmmm"]
-            + ["client2 received", "server2 sent mmmmmmmm"],
+            [
+                "server1 received",
+                "client1 sent mmmmmmmm",
+                "client2 received",
+                "server2 sent mmmmmmmm",
+            ],
         )
 
     def test_slow(self) -> None:
@@ -149,10 +154,14 @@ class KeptTests(SynchronousTestCase):
             self.assertEqual(self.server1.received, len(answer))
             self.assertEqual(self.come(self.server1_far), b"request")
 
-    def in_the_round(self, work: object) -> None:
+    def in_the_round(self, work: Callable[[], object]) -> None:
         """An answer for the first client comes; before its round is over, something is done."""
+
+        def now(end: End, data: bytes) -> None:
+            work()
+
         talker, far = self.end("talker")
-        self.subject.on_received = lambda end, data: work()  # type: ignore[operator]
+        self.subject.on_received = now
         self.bring((self.server1_far, b"answer"), (far, b"now"))
         self.assertIn(talker, self.subject.data)
 
