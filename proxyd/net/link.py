@@ -152,42 +152,37 @@ class Link:
         """
         Wait for sockets and serve them; a turn of the reactor that waits by us.
 
-        Who had several to serve at a time will so again. It lets other programs run
-        first, its clients and servers among them, so that what they are about
-        to send is served in this turn and not, by a wake-up each, in several.
-        Where nobody else is to run, that costs a system call.
-
         @param timeout: for at most so many seconds; -1 for any number
         """
-        if self._busy:
-            os.sched_yield()
-        self._busy = self._rounds(timeout) > 1
+        self._rounds(timeout)
         if self._theirs.ready:
             self._theirs.ready = False
             if self._turns is not None:
                 self._turns.serve()
 
-    def _rounds(self, timeout: float) -> int:
+    def _rounds(self, timeout: float) -> None:
         """
         Serve the sockets that are ready, each once in a round.
 
         Some rounds at a time: a turn of the reactor costs more than one.
 
+        Who had several to serve in a round will so again. It lets other programs
+        run first, its clients and servers among them, so that what they are about
+        to send is served in one round and not, by a wake-up each, in several.
+        Where nobody else is to run, that costs a system call.
+
         @param timeout: wait so many seconds for the first
-        @return: how many of ours were served in a round, at most
         """
-        most = 0
         for _ in range(_ROUNDS):
+            if self._busy:
+                os.sched_yield()
             # A subject may have stopped the link in the round before.
             ready = [] if self._epoll.closed else self._poll(timeout, _EVENTS)
-            if not ready:
-                break
             self._serve(ready)
-            most = max(most, len(ready) - self._theirs.ready)
+            self._busy = len(ready) - self._theirs.ready > 1
             timeout = 0
-            if self._theirs.ready:
+            if not ready or self._theirs.ready:
                 break
-        return most
 
     def _serve(self, ready: list[tuple[int, int]]) -> None:
         """Serve sockets that are ready."""
