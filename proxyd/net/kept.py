@@ -37,12 +37,14 @@ class Kept:
         self.requests: list[End] = []
         self.answers: list[End] = []
 
-    def send(self) -> None:
-        """The round is over: send all."""
+    def send(self) -> int:
+        """The round is over: send all; to how many Ends."""
+        count = len(self.requests) + len(self.answers)
         if self.requests:
             _send(self.requests)
         if self.answers:
             _send(self.answers)
+        return count
 
 
 def _send(ends: list[End]) -> None:

@@ -166,7 +166,7 @@ class Link:
 
         Some rounds at a time: a turn of the reactor costs more than one.
 
-        Who had several to serve in a round will so again. It lets other programs
+        Who had few bytes for several in a round will so again. It lets other programs
         run first, its clients and servers among them, so that what they are about
         to send is served in one round and not, by a wake-up each, in several.
         Where nobody else is to run, that costs a system call.
@@ -179,7 +179,7 @@ class Link:
             # A subject may have stopped the link in the round before.
             ready = [] if self._epoll.closed else self._poll(timeout, _EVENTS)
             self._serve(ready)
-            self._busy = len(ready) - self._theirs.ready > 1
+            self._busy = self.kept.send() > 1
             timeout = 0
             if not ready or self._theirs.ready:
                 break
@@ -197,7 +197,6 @@ class Link:
                         handler(events)
                     except Exception:
                         self._bug(member)
-            self.kept.send()
         finally:
             self._polling = False
             if self._ended:

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from proxyd.net.end import End
 from proxyd.net.link import Link
+from proxyd.net.relay import join
 from proxyd.net.turns import can_be_led
 from tests.net.peers import Recorder, tcp_pair
 
@@ -165,22 +166,22 @@ class EPollTests(SharedWaitCase):
         self.assertEqual(link.ends, 1)
 
     def test_others_first(self) -> None:
-        """Only after several sockets were served in a round others are let run before the next."""
+        """Only after few bytes were sent to several, others are let run before the next round."""
         yielded: list[bool] = []
         self.patch(os, "sched_yield", lambda: yielded.append(True))
         link = self.link()
-        ends = [self.end(link) for _ in range(2)]
-        ends[0][1].sendall(b"x")
-        self.turn_until(lambda: len(self.subject.data) == 1)
+        near, far = zip(*(self.end(link) for _ in range(4)), strict=True)
+        join(near[0], near[1], self.subject, None, None)
+        join(near[2], near[3], self.subject, None, None)
+        far[0].sendall(b"x")
+        self.turn_until(lambda: near[1].sent)
         self.own.doIteration(0)
         self.assertEqual(yielded, [])
-        self.subject.data.clear()
-        for _, far in ends:
-            far.sendall(b"y")
-        for end, _ in ends:
-            self.assertTrue(select.select([end._fd], [], [], 10.0)[0])
+        for client in (0, 2):
+            far[client].sendall(b"y")
+            self.assertTrue(select.select([near[client]._fd], [], [], 10.0)[0])
         self.own.doIteration(10.0)
-        self.assertEqual(len(self.subject.data), 2)
+        self.assertEqual((near[1].sent, near[3].sent), (2, 1))
         self.assertEqual(yielded, [True])
         self.own.doIteration(0)
         self.own.doIteration(0)
