@@ -27,7 +27,9 @@ from proxyd.net.turns import Turns, can_be_led
 if TYPE_CHECKING:
     from proxyd.net.end import End
 
-_EVENTS = 512
+_EVENTS = 64
+"""Sockets of a round: more are the next one's first. What is kept to its end waits no longer."""
+
 _ROUNDS = 8
 
 

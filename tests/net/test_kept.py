@@ -35,11 +35,11 @@ class LoggedWire(Wire):
 
 
 class OrderedNetwork(Network):
-    """Shows the sockets that are ready in the order in which they were made."""
+    """Shows the sockets that are ready in the order in which they were made, so many at a time."""
 
     def poll(self, seconds: float, most: int) -> list[tuple[int, int]]:
         """The sockets that have something to say."""
-        return sorted(super().poll(seconds, most))
+        return sorted(super().poll(seconds, most))[:most]
 
 
 class KeptTests(SynchronousTestCase):
@@ -85,6 +85,18 @@ class KeptTests(SynchronousTestCase):
             ["server1 received", "client2 received", "server2 sent request", "client1 sent answer"],
         )
         self.assertEqual((self.link.kept.requests, self.link.kept.answers), ([], []))
+
+    def test_rounds(self) -> None:
+        """With a crowd there are several rounds: nobody waits until all of it was read."""
+        answers = []
+        for number in range(200):
+            client, _ = self.end(f"client {number}")
+            server, far = self.end(f"server {number}")
+            join(client, server, self.subject, None, None)
+            answers.append((far, b"answer"))
+        self.bring(*answers)
+        self.assertEqual(len(self.log), 400)
+        self.assertLess(self.log.index("client 0 sent answer"), 100)
 
     def test_many(self) -> None:
         """More than a few bytes are sent on at once."""
