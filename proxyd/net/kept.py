@@ -24,8 +24,9 @@ class Kept:
     """
     The Ends that have a few bytes to send when all sockets of a round were read.
 
-    Their bytes wait where all bytes of an End wait: whatever it does meanwhile,
-    write or close, comes behind them.
+    Their bytes wait where all bytes of an End wait (L{pending<proxyd.net.line.Line.pending>}):
+    what it writes meanwhile comes behind them, and C{close} sends them; C{drop}
+    and C{abort} throw them away.
 
     @ivar requests: Ends that somebody asks
     @ivar answers: Ends that are answered
@@ -38,12 +39,15 @@ class Kept:
         self.answers: list[End] = []
 
     def send(self) -> int:
-        """The round is over: send all; to how many Ends."""
-        count = len(self.requests) + len(self.answers)
-        if self.requests:
-            _send(self.requests)
-        if self.answers:
-            _send(self.answers)
+        """The round is over: send all; how many there were to send."""
+        count = 0
+        for ends in (self.requests, self.answers):
+            if ends:
+                count += len(ends)
+                try:
+                    _send(ends)
+                finally:
+                    ends.clear()
         return count
 
 
@@ -61,9 +65,13 @@ def _send(ends: list[End]) -> None:
         except OSError as error:
             end._link.serve(end, partial(end._send_failed, error))
             continue
-        if sent == len(data) and end._events == IN and end._ending is None:
-            # As L{End._took} does where nobody waits for it: who does has had it watched.
+        except Exception:
+            # A bug in its way: that must not touch the others.
+            end._link._bug(end)
+            continue
+        if sent == len(data) and end._events == IN and end._ending is None and end._out is data:
+            # As L{End._took} does for one who has nothing to tell. Were somebody paused
+            # until it is sent, its socket would be watched for room.
             end._out = b""
         else:
             end._link.serve(end, partial(end._took, sent))
-    ends.clear()

@@ -98,7 +98,7 @@ class Line:
 
     @property
     def pending(self) -> int:
-        """How many bytes wait for the peer to read."""
+        """How many bytes wait for the peer to read, or for the end of the round."""
         return len(self._out)
 
     @property
@@ -143,7 +143,7 @@ class Line:
             self._watch()
 
     def drop(self) -> None:
-        """Close at once by FIN: the peer said goodbye, or we owe it nothing more."""
+        """Close at once by FIN: the peer said goodbye, or we owe it nothing; what waits is lost."""
         if self._secure is not None and self._fd >= 0:
             self._secure.close()
         owner = self._owner
@@ -209,6 +209,7 @@ class Line:
         if self._out:
             # The peer sends no more but has not read all yet.
             self.pause()
+            self._watch()
         else:
             self.drop()
 

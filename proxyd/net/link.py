@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from proxyd.net.end import End
 
 _EVENTS = 64
-"""Sockets of a round: more are the next one's first. What is kept to its end waits no longer."""
+"""Sockets of a round, so that what is sent at its end waits for no more than these."""
 
 _ROUNDS = 8
 

@@ -1,8 +1,8 @@
 """
-Two joined Ends: what one receives, the other sends, in the same turn.
+Two joined Ends: what one receives, the other sends, in the same round.
 
 The way of nearly all bytes. One read of at most 256 KiB is under way at a time
-in each direction; what can't be sent on at once is kept, and the reading End
+in each direction; what the peer does not take stays with us, and the reading End
 pauses: a slow reader costs one chunk of memory, never more.
 
 A few bytes are sent at the end of the round: L{proxyd.net.kept}.

@@ -17,7 +17,7 @@ class Subject(Protocol):
         """Bytes came while the End talks."""
 
     def alerted(self, end: End) -> None:
-        """The flow of two joined Ends asks for attention; what could be sent on was."""
+        """The flow of two joined Ends asks for attention; what this one gave was sent on."""
 
     def finished(self, end: End) -> None:
         """The peer will send no more (FIN, or TLS close_notify); it may still read."""

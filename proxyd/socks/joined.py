@@ -73,7 +73,7 @@ class Joined:
         assert target is not None
         self.over("closed")
         for one in (self.end, target):
-            if one.secure is not None:
+            if one.secure is not None or one.pending:
                 one.close()
             else:
                 one.drop()

@@ -166,6 +166,46 @@ class KeptTests(SynchronousTestCase):
             self.assertEqual(self.server1.received, len(answer))
             self.assertEqual(self.come(self.server1_far), b"request")
 
+    def test_bug(self) -> None:
+        """A bug in a way to send ends the one whose it is; the others have their bytes."""
+
+        def fail(data: bytes | memoryview) -> int:
+            raise ZeroDivisionError
+
+        self.server1_far.peer.send = fail  # type: ignore[method-assign]
+        for number in (b"1", b"2"):
+            self.bring((self.client1_far, b"request"), (self.client2_far, number))
+        self.assertEqual(self.come(self.server2_far), b"12")
+        self.assertEqual(self.subject.events, [(self.server1, "gone: internal error")])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_write_while_sending(self) -> None:
+        """What a way to send has somebody write meanwhile goes behind."""
+        wire = self.client1_far.peer
+        send = wire.send
+
+        def answering(data: bytes | memoryview) -> int:
+            wire.send = send  # type: ignore[method-assign]
+            self.client1.write(b", written")
+            return send(data)
+
+        wire.send = answering  # type: ignore[method-assign]
+        self.bring((self.server1_far, b"answer"))
+        self.link.doRead()
+        self.assertEqual(self.come(self.client1_far), b"answer, written")
+
+    def test_end_behind_a_backlog(self) -> None:
+        """A peer that sends no more, and reads nothing, is told of once while last words wait."""
+        self.client1_far.capacity = 0
+        self.client1.close(b"bye")
+        self.client1_far.shutdown(0)
+        self.client1_far.peer.arrive(0)
+        self.link.doRead()
+        self.assertEqual(self.network.poll(0, 100), [])
+        self.client1_far.capacity = WIDE
+        self.link.doRead()
+        self.assertEqual(self.come(self.client1_far), b"bye")
+
     def in_the_round(self, work: Callable[[], object]) -> None:
         """An answer for the first client comes; before its round is over, something is done."""
 

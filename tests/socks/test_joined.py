@@ -56,6 +56,18 @@ class JoinedTests(LinkCase):
             await until(lambda pair=pair: pair.said, "the end")
             self.assertEqual(pair.said, ["closed"])
 
+    async def test_end_in_the_same_round(self) -> None:
+        """What a client of TLS said just before the target's end reaches the target."""
+        pair = _Pair()
+        end, client = await self.tls_end(pair)  # type: ignore[arg-type]
+        pair.end = end
+        pair.target, target = self.end(pair)  # type: ignore[arg-type]
+        pair.carry(pair.target)
+        client.sendall(b"question")
+        target.shutdown(socket.SHUT_WR)
+        self.assertEqual(await deferToThread(read_all, target), b"question")
+        await until(lambda: pair.said, "the end")
+
     async def test_all_arrives(self) -> None:
         """Both say all and end at once; slow readers still get everything."""
         pair, client, target = self.stand()
